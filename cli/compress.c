@@ -1,0 +1,64 @@
+#include <string.h>
+
+#include "cli.h"
+
+static const flag flags[] = {
+    {"output", 'o', "OUT", "Where to write the compressed model; IN itself is allowed. Must be given."},
+    {"json", 0, "FILE",
+     "Also write the report as JSON; - writes it to standard output in the place of the table."},
+    {"quiet", 'q', NULL, "No table and no progress bar."},
+    {0},
+};
+
+static int finish(const arguments *arguments, pal_model *model, const pal_report *report,
+                  uint64_t bytes, double started)
+{
+    const totals totals = {"compressed", pal_model_bytes(model), bytes, now_seconds() - started};
+    bool json_to_stdout = arguments->json && strcmp(arguments->json, "-") == 0;
+    if (!arguments->quiet && !json_to_stdout)
+        print_report(stdout, report, &totals);
+    return arguments->json ? json_write(json_from_report(report, &totals), arguments->json) : 0;
+}
+
+static int run(const arguments *arguments)
+{
+    double started = now_seconds();
+    pal_model *model = NULL;
+    pal_report *report = NULL;
+    progress progress;
+    uint64_t bytes = 0;
+    pal_status status = pal_options_check(arguments->options);
+    if (!status)
+        status = pal_model_open(arguments->input, &model);
+    if (!status) {
+        watch_interrupts();
+        progress_start(&progress, arguments->quiet);
+        status = pal_compress(model, arguments->options, progress_update, &progress, &report);
+        progress_stop(&progress);
+    }
+    if (!status)
+        status = pal_model_save(model, arguments->output, &bytes);
+    int code = status ? report_failure(status)
+                      : finish(arguments, model, report, bytes, started);
+    pal_report_free(report);
+    pal_model_free(model);
+    return code;
+}
+
+const command command_compress = {
+    .name = "compress",
+    .usage = "IN -o OUT --nbits N [options]",
+    .summary = "palettize the weights of a model",
+    .details =
+        "Reads the model IN, gives each weight the look-up table and indices that the options ask "
+        "for, and writes the model OUT, which loads wherever IN does. Everything else in the model "
+        "is kept. Ends with a table: for each weight its bits, its look-up tables, the size "
+        "before and after, the mean squared error and the peak signal-to-noise ratio; for each "
+        "weight that was left as it is, the reason.\n\n"
+        "OUT appears complete or not at all. A model that cannot express an option, because it was "
+        "made for too old a version of its format, is refused before anything is written.",
+    .flags = flags,
+    .library_options = true,
+    .inputs = 1,
+    .run = run,
+};

@@ -1,0 +1,127 @@
+#include "cli.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A string from a file: bytes that are no UTF-8 become question marks. */
+static json_t *text(const char *from)
+{
+    json_t *string = json_string(from);
+    char *ascii = string ? NULL : strdup(from);
+    if (ascii) {
+        for (char *c = ascii; *c; c++)
+            *c = (unsigned char)*c < 128 ? *c : '?';
+        string = json_string(ascii);
+        free(ascii);
+    }
+    return string;
+}
+
+static json_t *shape_of(const pal_weight *weight)
+{
+    json_t *shape = json_array();
+    for (size_t d = 0; d < weight->rank; d++)
+        json_array_append_new(shape, json_integer((json_int_t)weight->shape[d]));
+    return shape;
+}
+
+static json_t *from_weight(const pal_weight *weight)
+{
+    json_t *object = json_object();
+    json_object_set_new(object, "name", text(weight->name));
+    json_object_set_new(object, "function", text(weight->function));
+    json_object_set_new(object, "op", text(weight->op));
+    json_object_set_new(object, "shape", shape_of(weight));
+    json_object_set_new(object, "dtype", json_string(pal_dtype_name(weight->dtype)));
+    json_object_set_new(object, "storage", json_string(pal_storage_name(weight->storage)));
+    json_object_set_new(object, "nbits", json_integer(weight->nbits));
+    json_object_set_new(object, "num_luts", json_integer((json_int_t)weight->num_luts));
+    json_object_set_new(object, "bytes", json_integer((json_int_t)weight->bytes));
+    return object;
+}
+
+static const char *status_name(pal_weight_status status)
+{
+    switch (status) {
+    case PAL_WEIGHT_COMPRESSED: return "compressed";
+    case PAL_WEIGHT_DECOMPRESSED: return "decompressed";
+    case PAL_WEIGHT_SKIPPED: break;
+    }
+    return "skipped";
+}
+
+json_t *json_from_report(const pal_report *report, const totals *totals)
+{
+    json_t *object = json_object(), *weights = json_array();
+    double after = (double)totals->bytes_after;
+    json_object_set_new(object, "ratio",
+                        json_real(after > 0 ? (double)totals->bytes_before / after : 0));
+    json_object_set_new(object, "bytes_before", json_integer((json_int_t)totals->bytes_before));
+    json_object_set_new(object, "bytes_after", json_integer((json_int_t)totals->bytes_after));
+    json_object_set_new(object, "seconds", json_real(totals->seconds));
+    for (size_t i = 0; i < pal_report_count(report); i++) {
+        const pal_report_entry *entry = pal_report_get(report, i);
+        bool measured = entry->status == PAL_WEIGHT_COMPRESSED;
+        json_t *weight = from_weight(&entry->weight);
+        json_object_set_new(weight, "bytes_before", json_integer((json_int_t)entry->bytes_before));
+        json_object_set_new(weight, "group_size", json_integer((json_int_t)entry->group_size));
+        json_object_set_new(weight, "mse", measured ? json_real(entry->mse) : json_null());
+        json_object_set_new(weight, "psnr",
+                            measured && isfinite(entry->psnr) ? json_real(entry->psnr)
+                                                              : json_null());
+        json_object_set_new(weight, "status", json_string(status_name(entry->status)));
+        json_object_set_new(weight, "reason", text(entry->reason));
+        json_array_append_new(weights, weight);
+    }
+    json_object_set_new(object, "weights", weights);
+    return object;
+}
+
+json_t *json_from_model(pal_model *model, const pal_options *options)
+{
+    json_t *object = json_object(), *weights = json_array();
+    uint64_t elements = 0, bytes = 0;
+    json_object_set_new(object, "format", json_string(pal_model_format(model)));
+    json_object_set_new(object, "description", text(pal_model_description(model)));
+    json_object_set_new(object, "bytes", json_integer((json_int_t)pal_model_bytes(model)));
+    for (size_t i = 0; i < pal_model_weight_count(model); i++) {
+        const pal_weight *info = pal_model_weight(model, i);
+        const char *reason = pal_model_skip_reason(model, i, options);
+        json_t *weight = from_weight(info);
+        json_object_set_new(weight, "consumers", json_integer((json_int_t)info->consumers));
+        json_object_set_new(weight, "channel_axis", json_integer(info->channel_axis));
+        json_object_set_new(weight, "status", json_string(reason ? "skipped" : "compressible"));
+        json_object_set_new(weight, "reason", text(reason ? reason : ""));
+        json_array_append_new(weights, weight);
+        elements += info->elements;
+        bytes += info->bytes;
+    }
+    json_object_set_new(object, "weights", weights);
+    json_object_set_new(object, "weight_elements", json_integer((json_int_t)elements));
+    json_object_set_new(object, "weight_bytes", json_integer((json_int_t)bytes));
+    return object;
+}
+
+int json_write(json_t *json, const char *path)
+{
+    const size_t flags = JSON_INDENT(2);
+    int failed;
+    if (!json) {
+        fprintf(stderr, "palettize: out of memory writing JSON\n");
+        return EXIT_BAD_INPUT;
+    }
+    if (strcmp(path, "-") == 0) {
+        failed = json_dumpf(json, stdout, flags);
+        putchar('\n');
+    } else {
+        failed = json_dump_file(json, path, flags);
+    }
+    json_decref(json);
+    if (failed) {
+        fprintf(stderr, "palettize: %s: cannot write: %s\n", path, strerror(errno));
+        return EXIT_BAD_INPUT;
+    }
+    return 0;
+}

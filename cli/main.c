@@ -1,0 +1,80 @@
+#include <string.h>
+
+#include "cli.h"
+
+const command *const commands[] = {&command_compress, &command_decompress, &command_inspect,
+                                   &command_help, NULL};
+
+int report_failure(pal_status status)
+{
+    fprintf(stderr, "palettize: %s\n", pal_error_message());
+    if (status == PAL_ERROR_CANCELLED)
+        return EXIT_INTERRUPTED;
+    return status == PAL_ERROR_ARGUMENT ? EXIT_BAD_USAGE : EXIT_BAD_INPUT;
+}
+
+static const command *find_command(const char *name)
+{
+    for (const command *const *c = commands; *c; c++)
+        if (strcmp((*c)->name, name) == 0)
+            return *c;
+    return NULL;
+}
+
+static const flag help_flags[] = {
+    {"man", 0, NULL, "Write the manual page in the language of man(7)."},
+    {0},
+};
+
+static int run_help(const arguments *arguments)
+{
+    const command *topic = arguments->input ? find_command(arguments->input) : NULL;
+    if (arguments->man)
+        print_manual_page(stdout);
+    else if (topic)
+        print_usage(stdout, topic);
+    else
+        print_overview(stdout);
+    return 0;
+}
+
+const command command_help = {
+    .name = "help",
+    .usage = "[COMMAND]",
+    .summary = "explain palettize, or one of its commands",
+    .details = "The same as COMMAND --help.",
+    .flags = help_flags,
+    .inputs = -1,
+    .run = run_help,
+};
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_overview(stderr);
+        return EXIT_BAD_USAGE;
+    }
+    const char *name = argv[1];
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
+        name = "help";
+    if (strcmp(name, "--version") == 0) {
+        printf("palettize %s\n", pal_version());
+        return 0;
+    }
+    const command *command = find_command(name);
+    if (!command) {
+        fprintf(stderr, "palettize: there is no command %s; try palettize --help\n", name);
+        return EXIT_BAD_USAGE;
+    }
+    arguments arguments;
+    bool done = false;
+    int code = arguments_parse(command, argc - 2, argv + 2, &arguments, &done);
+    if (!code && !done)
+        code = command->run(&arguments);
+    arguments_free(&arguments);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        perror("palettize: standard output");
+        return code ? code : EXIT_BAD_INPUT;
+    }
+    return code;
+}

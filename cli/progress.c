@@ -1,0 +1,64 @@
+#include "cli.h"
+
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int number)
+{
+    (void)number;
+    interrupted = 1;
+}
+
+void watch_interrupts(void)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_interrupt;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+double now_seconds(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+void progress_start(progress *progress, bool quiet)
+{
+    *progress = (struct progress){
+        .visible = !quiet && isatty(STDERR_FILENO),
+        .started = now_seconds(),
+    };
+}
+
+bool progress_update(void *user, uint64_t done, uint64_t total, const char *what)
+{
+    enum { WIDTH = 30 };
+    static const double first = 0.4, interval = 0.1; /* seconds */
+    progress *progress = user;
+    double now = now_seconds(), spent = now - progress->started;
+    if (progress->visible && total && spent >= first && now - progress->updated >= interval) {
+        double fraction = (double)done / (double)total;
+        double left = fraction > 0 ? spent * (1 - fraction) / fraction : 0;
+        int full = (int)(fraction * WIDTH);
+        fprintf(stderr, "\r\033[K[%.*s%*s] %3.0f %%  %.0f s left  %.40s", full,
+                "##############################", WIDTH - full, "", 100 * fraction, left, what);
+        fflush(stderr);
+        progress->updated = now;
+        progress->drawn = true;
+    }
+    return !interrupted;
+}
+
+void progress_stop(progress *progress)
+{
+    if (progress->drawn)
+        fprintf(stderr, "\r\033[K");
+    progress->drawn = false;
+}

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * palettize: palettization of neural-network weights.
+ *
+ * Palettizing a weight tensor replaces its values by 2^nbits shared values, the look-up table
+ * (LUT), and an nbits-wide index for each weight. This library reads a trained model file, picks
+ * the best LUT for each weight, and writes the same kind of file back for the stock runtime.
+ *
+ * The shortest use, with the defaults of every option but the bit width:
+ *
+ *     pal_model *model = NULL;
+ *     pal_options *options = NULL;
+ *     if (pal_model_open("in.mlpackage", &model) || pal_options_new(&options) ||
+ *         pal_options_set(options, "nbits", "4") ||
+ *         pal_compress(model, options, NULL, NULL, NULL) || pal_model_save(model, "out.mlpackage"))
+ *         fprintf(stderr, "%s\n", pal_error_message());
+ *     pal_options_free(options);
+ *     pal_model_free(model);
+ *
+ * Conventions, true of every function here:
+ *
+ * Errors. A function that can fail returns a pal_status; PAL_OK is 0. What went wrong, in one line
+ * that names the file, the place and the reason, is in pal_error_message() of the same thread.
+ * After a failure every output argument is NULL or untouched; a model that a failed call was
+ * changing is as it was before.
+ *
+ * Ownership. A pointer returned through a `**out` argument belongs to the caller, who gives it back
+ * with the matching _free function (which accepts NULL). A `const` pointer belongs to the object it
+ * came from and lives as long as that object, or until the next call that changes it.
+ *
+ * Threads. Different objects may be used in different threads at once. One object must not be
+ * used by two threads at once. Results do not depend on the number of threads, to the last bit.
+ *
+ * Memory. Failed allocations are reported as PAL_ERROR_MEMORY; nothing exits or aborts.
+ *
+ * Numbers. float16 and bfloat16 values are passed as uint16_t bit patterns, in the machine's byte
+ * order. Hosts are little-endian, as the file formats are.
+ */
+#ifndef PALETTIZE_H
+#define PALETTIZE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define PAL_API __attribute__((visibility("default")))
+#else
+#define PAL_API
+#endif
+
+#define PAL_VERSION_MAJOR 0
+#define PAL_VERSION_MINOR 1
+#define PAL_VERSION_PATCH 0
+
+/* The version of the library that is running, as "0.1.0". */
+PAL_API const char *pal_version(void);
+
+/* ---------------------------------------------------------------- statuses and messages */
+
+typedef enum pal_status {
+    PAL_OK = 0,
+    PAL_ERROR_ARGUMENT,    /* a value that the caller passed is out of range or makes no sense */
+    PAL_ERROR_MEMORY,      /* an allocation failed */
+    PAL_ERROR_IO,          /* the operating system refused to read or write a file */
+    PAL_ERROR_FORMAT,      /* an input file is damaged or is not what it claims to be */
+    PAL_ERROR_UNSUPPORTED, /* the input is sound, but the format or this version can't do that */
+    PAL_ERROR_VALUE,       /* weights that cannot be clustered: NaN or infinite */
+    PAL_ERROR_CANCELLED,   /* the progress callback asked to stop */
+} pal_status;
+
+/* The message of the last failure in this thread; "" when there was none. The text lives until the
+ * next failing call in the same thread. */
+PAL_API const char *pal_error_message(void);
+
+/* A short English name of a status: "out of memory". Never NULL. */
+PAL_API const char *pal_status_name(pal_status status);
+
+/* Called while long work goes on: `done` of `total` units (weights' elements), `what` names the
+ * weight just finished. Calls come from one thread at a time, not always the same one; `done` never
+ * decreases. Return false to cancel: the work stops soon with PAL_ERROR_CANCELLED. */
+typedef bool (*pal_progress)(void *user, uint64_t done, uint64_t total, const char *what);
+
+/* ---------------------------------------------------------------- options */
+
+/* How to compress. Every option has a name, a type, a default and a meaning taken from coremltools'
+ * OpPalettizerConfig; pal_option_get() lists them, and the command line is made from that list. */
+typedef struct pal_options pal_options;
+
+typedef enum pal_option_type {
+    PAL_OPTION_INTEGER, /* decimal, within [minimum, maximum] */
+    PAL_OPTION_CHOICE,  /* one of the words in `choices` */
+} pal_option_type;
+
+typedef struct pal_option {
+    const char *name;          /* "group_size"; on the command line --group-size */
+    pal_option_type type;
+    const char *default_value; /* NULL: unset by default */
+    int64_t minimum, maximum;  /* integers: the inclusive range */
+    const char *choices;       /* choices, and integers limited to a list: words separated by "|" */
+    const char *argument;      /* placeholder in usage lines: "N" */
+    const char *help;          /* one or more sentences */
+} pal_option;
+
+/* The i-th option, or NULL past the last. */
+PAL_API const pal_option *pal_option_get(size_t i);
+
+PAL_API pal_status pal_options_new(pal_options **out);
+PAL_API void pal_options_free(pal_options *options);
+
+/* Sets an option from text, as a user would write it. A dash in `name` counts as an underscore.
+ * PAL_ERROR_ARGUMENT names the option and the values it takes. */
+PAL_API pal_status pal_options_set(pal_options *options, const char *name, const char *value);
+
+/* The effective value of an option as text, NULL where it is unset or there is no such option. */
+PAL_API const char *pal_options_value(const pal_options *options, const char *name);
+
+/* Checks that the options agree with each other (pal_compress does so too): kmeans and uniform need
+ * nbits, unique finds its own and takes none. */
+PAL_API pal_status pal_options_check(const pal_options *options);
+
+/* ---------------------------------------------------------------- models and their weights */
+
+/* An open model file. The file is mapped, not copied, and must not be changed by others while it is
+ * open. */
+typedef struct pal_model pal_model;
+
+typedef enum pal_dtype {
+    PAL_DTYPE_OTHER = 0, /* a type that this library stores but does not compute with */
+    PAL_FLOAT16,
+    PAL_FLOAT32,
+    PAL_BFLOAT16,
+    PAL_FLOAT64,
+    PAL_FLOAT8E4M3FN,
+    PAL_FLOAT8E5M2,
+    PAL_INT4,
+    PAL_INT8,
+    PAL_INT16,
+    PAL_INT32,
+    PAL_INT64,
+    PAL_UINT1,
+    PAL_UINT2,
+    PAL_UINT3,
+    PAL_UINT4,
+    PAL_UINT6,
+    PAL_UINT8,
+    PAL_UINT16,
+    PAL_UINT32,
+    PAL_UINT64,
+} pal_dtype;
+
+/* "float16", "uint4", ...; never NULL. */
+PAL_API const char *pal_dtype_name(pal_dtype dtype);
+
+/* Bits that one element takes in a file; 0 for PAL_DTYPE_OTHER. */
+PAL_API unsigned pal_dtype_bits(pal_dtype dtype);
+
+#define PAL_MAX_RANK 16
+
+/* How a weight is stored in the file at hand. */
+typedef enum pal_storage {
+    PAL_STORAGE_DENSE,
+    PAL_STORAGE_PALETTIZED,
+    PAL_STORAGE_QUANTIZED,
+    PAL_STORAGE_SPARSE,
+    PAL_STORAGE_OTHER, /* compressed in a way that this version does not know */
+} pal_storage;
+
+/* "dense", "palettized", ...; never NULL. */
+PAL_API const char *pal_storage_name(pal_storage storage);
+
+/* One weight: a constant of floating type that the model holds. */
+typedef struct pal_weight {
+    const char *name; /* the value's name in the file, unique within its function */
+    const char *function; /* the function that holds it: "main" in most files */
+    const char *op;   /* type of the operator that uses it ("conv"), the first if several; "" */
+    size_t consumers; /* how many operators use it */
+    pal_dtype dtype;  /* of the dense values */
+    size_t rank;
+    uint64_t shape[PAL_MAX_RANK]; /* of the dense values, outermost dimension first */
+    uint64_t elements;
+    int channel_axis; /* output-channel axis by its consumers; -1 where they disagree */
+    pal_storage storage;
+    unsigned nbits;    /* index width if palettized, else bits of an element */
+    uint64_t num_luts; /* look-up tables if palettized, else 0 */
+    uint64_t bytes;    /* that its values (indices and tables) take in the file now */
+} pal_weight;
+
+/* Opens a Core ML package (.mlpackage holding an ML Program of iOS15 or later, or a pipeline of
+ * them). The kind of file is found from its content. */
+PAL_API pal_status pal_model_open(const char *path, pal_model **out);
+PAL_API void pal_model_free(pal_model *model);
+
+/* "coreml". Never NULL. */
+PAL_API const char *pal_model_format(const pal_model *model);
+
+/* What the file says of itself, for people: "ML Program, iOS16 (CoreML6)". Never NULL. */
+PAL_API const char *pal_model_description(const pal_model *model);
+
+/* Bytes of the file or package as it was opened. */
+PAL_API uint64_t pal_model_bytes(const pal_model *model);
+
+/* Weights in the order of the file; a weight that several operators share appears once. */
+PAL_API size_t pal_model_weight_count(const pal_model *model);
+PAL_API const pal_weight *pal_model_weight(const pal_model *model, size_t i);
+
+/* Whether pal_compress would palettize the i-th weight under these options (NULL: the defaults).
+ * Returns NULL if so, otherwise the reason, in words that complete "skipped: ...". The text lives
+ * until the next call on this model. */
+PAL_API const char *pal_model_skip_reason(pal_model *model, size_t i, const pal_options *options);
+
+/* Writes the model with all its changes. `path` may be the file that the model was opened from.
+ * The new file appears complete or not at all: it is written beside its final place, flushed to
+ * disk, and renamed; what stood there before stays until then. An existing directory that is no
+ * model package is never replaced. If `bytes` is not NULL it receives the size written. */
+PAL_API pal_status pal_model_save(pal_model *model, const char *path, uint64_t *bytes);
+
+/* ---------------------------------------------------------------- compressing */
+
+/* What became of each weight. */
+typedef struct pal_report pal_report;
+
+typedef enum pal_weight_status {
+    PAL_WEIGHT_COMPRESSED,
+    PAL_WEIGHT_SKIPPED,      /* left as it was; the reason says why */
+    PAL_WEIGHT_DECOMPRESSED, /* by pal_decompress */
+} pal_weight_status;
+
+typedef struct pal_report_entry {
+    pal_weight weight; /* as it was before; storage, nbits, num_luts and bytes as they are now */
+    pal_weight_status status;
+    const char *reason;    /* why it was skipped, or a remark on how it was compressed; "" */
+    uint64_t bytes_before; /* of its values in the file */
+    uint64_t group_size;   /* channels that share a LUT; 0: the whole tensor */
+    double mse;            /* mean over the elements of (w - palettized w)^2; 0 where skipped */
+    double psnr;           /* dB: 10 log10(max |w|^2 / mse); infinity where mse is 0 */
+} pal_report_entry;
+
+PAL_API size_t pal_report_count(const pal_report *report);
+PAL_API const pal_report_entry *pal_report_get(const pal_report *report, size_t i);
+PAL_API void pal_report_free(pal_report *report);
+
+/* Palettizes every weight that the options allow, in memory; pal_model_save() then writes the
+ * result. `progress` and `report` may be NULL. If any option needs a newer version of the format
+ * than the model has (Core ML: 3 bit and several LUTs need iOS18), PAL_ERROR_UNSUPPORTED names both
+ * and nothing is changed. */
+PAL_API pal_status pal_compress(pal_model *model, const pal_options *options,
+                                pal_progress progress, void *user, pal_report **report);
+
+/* Turns every palettized weight, by whichever tool it was made, back into dense values, exactly
+ * those that the runtime would compute. Weights compressed in other ways stay as they are and are
+ * reported as skipped. */
+PAL_API pal_status pal_decompress(pal_model *model, pal_progress progress, void *user,
+                                  pal_report **report);
+
+/* ---------------------------------------------------------------- clustering plain buffers */
+
+/* Optimal weighted k-means in one dimension (the formulation of Gronlund et al., arXiv 1701.07204).
+ *
+ * Finds the k centroids, each a value that the type can hold, that minimise
+ *     sum_i importance_i * (values_i - nearest centroid)^2
+ * over all choices of k such centroids: the global optimum of what can be stored, not merely a
+ * rounded real-valued one. Deterministic.
+ *
+ *   values        n finite values; n >= 1
+ *   importance    n weights >= 0 and finite, or NULL for all ones. Values of importance 0 still get
+ *                 a nearby centroid, at a vanishing influence on the others.
+ *   k             1..256
+ *   centroids     receives k values in ascending order; if fewer than k suffice for zero error, the
+ *                 last one is repeated
+ *   indices       receives n indices of the nearest centroids (of two equally near, the lower), or
+ *                 NULL
+ *   squared_error receives the sum above, or NULL
+ *
+ * PAL_ERROR_VALUE, naming the first offending index, if a value or importance is not finite or an
+ * importance is negative. Memory: O(distinct values) for 16-bit types; O(n) for float32. One
+ * thread. */
+PAL_API pal_status pal_kmeans_f16(const uint16_t *values, const float *importance, size_t n,
+                                  unsigned k, uint16_t *centroids, uint8_t *indices,
+                                  double *squared_error);
+PAL_API pal_status pal_kmeans_bf16(const uint16_t *values, const float *importance, size_t n,
+                                   unsigned k, uint16_t *centroids, uint8_t *indices,
+                                   double *squared_error);
+PAL_API pal_status pal_kmeans_f32(const float *values, const float *importance, size_t n,
+                                  unsigned k, float *centroids, uint8_t *indices,
+                                  double *squared_error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,41 @@
+/* Distinct values of a buffer, in ascending order, with how often (or with how much importance) each
+ * occurs.
+ *
+ * This is what makes the scalar algorithms cheap: float16 and bfloat16 have at most 65,536 values,
+ * so that a histogram, one pass over the weights, is all that clustering ever reads of them. */
+#ifndef PAL_CLUSTER_BINS_H
+#define PAL_CLUSTER_BINS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "cluster/grid.h"
+
+/* All arrays have `count` entries, and room for more: a bins is reused from one buffer to the next.
+ * Start from {0}. -0 counts as 0. */
+typedef struct bins {
+    size_t count;
+    double *value; /* ascending, distinct */
+    double *mass;  /* > 0: occurrences, or summed importance */
+    double *times; /* occurrences; the same array as mass when there is no importance */
+    uint16_t *pattern; /* 16-bit types: the bit pattern of value; -0 has the pattern of 0 here */
+    size_t capacity;
+    double *times_storage;
+    uint32_t *histogram; /* 65,536 zeros between uses */
+    double *importance_sums;
+    uint64_t *occupied; /* one bit for each pattern */
+    uint32_t *sort[2];  /* float32: keys being sorted */
+    float *sort_importance[2];
+    size_t sort_capacity;
+} bins;
+
+void bins_free(bins *bins);
+
+/* Fills `bins` from n >= 1 values of the grid's type (uint16_t or float). `importance` may be NULL.
+ * PAL_ERROR_VALUE names the first index that holds no finite value, or an importance that is
+ * negative or not finite. A value whose importances are all 0 gets a mass 2^-40 times the mean. */
+pal_status bins_fill(bins *bins, grid grid, const void *values, const float *importance, size_t n);
+
+#endif

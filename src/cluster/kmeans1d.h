@@ -1,0 +1,23 @@
+/* Optimal k-means in one dimension, with centroids from the grid of storable values. */
+#ifndef PAL_CLUSTER_KMEANS1D_H
+#define PAL_CLUSTER_KMEANS1D_H
+
+#include "cluster/bins.h"
+
+/* Buffers that are reused from one problem to the next. Start from {0}. */
+typedef struct kmeans1d_workspace {
+    struct node *nodes, *coarse;
+    uint32_t *coarse_position;
+    uint32_t *previous, *queue, *queue_from;
+    size_t capacity;
+} kmeans1d_workspace;
+
+void kmeans1d_workspace_free(kmeans1d_workspace *workspace);
+
+/* The k centroids of least sum of mass * (value - nearest centroid)^2 among all choices of k
+ * numbers of the grid, in ascending order; k >= 1. Where fewer suffice for zero error, the last one
+ * is repeated. O(U log U) time for a few rounds, O(U) memory, U the number of bins. */
+pal_status kmeans1d(const bins *bins, unsigned k, grid grid, kmeans1d_workspace *workspace,
+                    double *centroids);
+
+#endif

@@ -1,0 +1,171 @@
+#include "cluster/scalar.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+void scalar_workspace_free(scalar_workspace *workspace)
+{
+    bins_free(&workspace->bins);
+    kmeans1d_workspace_free(&workspace->kmeans);
+    free(workspace->index_of_pattern);
+    *workspace = (scalar_workspace){0};
+}
+
+pal_status scalar_bins(scalar_workspace *workspace, grid grid, const void *values,
+                       const float *importance, size_t n)
+{
+    workspace->grid = grid;
+    return bins_fill(&workspace->bins, grid, values, importance, n);
+}
+
+double scalar_peak(const scalar_workspace *workspace)
+{
+    const bins *bins = &workspace->bins;
+    return fmax(fabs(bins->value[0]), fabs(bins->value[bins->count - 1]));
+}
+
+/* The largest float that is not above x. */
+static float float_below(double x)
+{
+    float nearest = (float)x;
+    return (double)nearest > x ? nextafterf(nearest, -FLT_MAX) : nearest;
+}
+
+/* Finds the nearest entry of each bin (of two equally near, the lower), remembers it for
+ * scalar_indices(), and sums the errors. */
+static pal_status assign(scalar_workspace *workspace, scalar_lut *lut)
+{
+    const bins *bins = &workspace->bins;
+    const bool patterns = workspace->grid != GRID_FLOAT32;
+    if (patterns && !workspace->index_of_pattern) {
+        workspace->index_of_pattern = mem_zeroed(65536, 1);
+        if (!workspace->index_of_pattern)
+            return fail_memory("assigning weights");
+    }
+    lut->squared_error = lut->weighted_error = 0;
+    unsigned entry = 0;
+    for (size_t i = 0; i < bins->count; i++) {
+        double value = bins->value[i];
+        while (entry + 1 < lut->size &&
+               value > (lut->centroid[entry] + lut->centroid[entry + 1]) / 2)
+            entry++;
+        double error = value - lut->centroid[entry];
+        lut->squared_error += bins->times[i] * error * error;
+        lut->weighted_error += bins->mass[i] * error * error;
+        if (patterns) {
+            workspace->index_of_pattern[bins->pattern[i]] = (uint8_t)entry;
+            if (bins->pattern[i] == 0)
+                workspace->index_of_pattern[0x8000] = (uint8_t)entry;
+        }
+    }
+    for (unsigned i = 0; i < SCALAR_MAX_LUT; i++)
+        workspace->threshold[i] =
+            i + 1 < lut->size ? float_below((lut->centroid[i] + lut->centroid[i + 1]) / 2)
+                              : INFINITY;
+    return PAL_OK;
+}
+
+pal_status scalar_lut_kmeans(scalar_workspace *workspace, unsigned size, scalar_lut *lut)
+{
+    lut->size = size;
+    pal_status status =
+        kmeans1d(&workspace->bins, size, workspace->grid, &workspace->kmeans, lut->centroid);
+    return status ? status : assign(workspace, lut);
+}
+
+pal_status scalar_lut_uniform(scalar_workspace *workspace, unsigned size, scalar_lut *lut)
+{
+    const bins *bins = &workspace->bins;
+    double least = bins->value[0], greatest = bins->value[bins->count - 1];
+    double step = size > 1 ? (greatest - least) / (size - 1) : 0;
+    lut->size = size;
+    for (unsigned i = 0; i < size; i++)
+        lut->centroid[i] = grid_round(workspace->grid, least + i * step);
+    return assign(workspace, lut);
+}
+
+pal_status scalar_lut_unique(scalar_workspace *workspace, unsigned size, scalar_lut *lut)
+{
+    const bins *bins = &workspace->bins;
+    if (bins->count > size)
+        return fail(PAL_ERROR_VALUE, "%zu distinct values, more than %u", bins->count, size);
+    lut->size = size;
+    for (unsigned i = 0; i < size; i++)
+        lut->centroid[i] = bins->value[i < bins->count ? i : bins->count - 1];
+    return assign(workspace, lut);
+}
+
+void scalar_indices(const scalar_workspace *workspace, const void *values, size_t n,
+                    uint8_t *indices)
+{
+    if (workspace->grid != GRID_FLOAT32) {
+        const uint16_t *patterns = values;
+        const uint8_t *table = workspace->index_of_pattern;
+        for (size_t i = 0; i < n; i++)
+            indices[i] = table[patterns[i]];
+        return;
+    }
+    const float *floats = values;
+    const float *threshold = workspace->threshold;
+    for (size_t i = 0; i < n; i++) {
+        unsigned index = 0;
+        for (unsigned step = SCALAR_MAX_LUT / 2; step; step /= 2)
+            index += floats[i] > threshold[index + step - 1] ? step : 0;
+        indices[i] = (uint8_t)index;
+    }
+}
+
+/* ---------------------------------------------------------------- the public functions */
+
+static pal_status kmeans(grid grid, const void *values, const float *importance, size_t n,
+                         unsigned k, scalar_lut *lut, uint8_t *indices, double *squared_error)
+{
+    if (!values || k < 1 || k > SCALAR_MAX_LUT)
+        return fail(PAL_ERROR_ARGUMENT, "k-means needs values and 1 to %d clusters",
+                    SCALAR_MAX_LUT);
+    scalar_workspace workspace = {0};
+    pal_status status = scalar_bins(&workspace, grid, values, importance, n);
+    if (!status)
+        status = scalar_lut_kmeans(&workspace, k, lut);
+    if (!status && indices)
+        scalar_indices(&workspace, values, n, indices);
+    if (!status && squared_error)
+        *squared_error = lut->weighted_error;
+    scalar_workspace_free(&workspace);
+    return status;
+}
+
+pal_status pal_kmeans_f16(const uint16_t *values, const float *importance, size_t n, unsigned k,
+                          uint16_t *centroids, uint8_t *indices, double *squared_error)
+{
+    scalar_lut lut;
+    pal_status status = kmeans(GRID_FLOAT16, values, importance, n, k, &lut, indices, squared_error);
+    for (unsigned i = 0; !status && i < k; i++)
+        centroids[i] = f16_from_double(lut.centroid[i]);
+    return status;
+}
+
+pal_status pal_kmeans_bf16(const uint16_t *values, const float *importance, size_t n, unsigned k,
+                           uint16_t *centroids, uint8_t *indices, double *squared_error)
+{
+    scalar_lut lut;
+    pal_status status =
+        kmeans(GRID_BFLOAT16, values, importance, n, k, &lut, indices, squared_error);
+    for (unsigned i = 0; !status && i < k; i++)
+        centroids[i] = bf16_from_double(lut.centroid[i]);
+    return status;
+}
+
+pal_status pal_kmeans_f32(const float *values, const float *importance, size_t n, unsigned k,
+                          float *centroids, uint8_t *indices, double *squared_error)
+{
+    scalar_lut lut;
+    pal_status status = kmeans(GRID_FLOAT32, values, importance, n, k, &lut, indices, squared_error);
+    for (unsigned i = 0; !status && i < k; i++)
+        centroids[i] = (float)lut.centroid[i];
+    return status;
+}

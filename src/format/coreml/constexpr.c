@@ -1,0 +1,426 @@
+/* constexpr_lut_to_dense: reading it, and putting it, or a plain constant, in the place of another
+ * operation.
+ *
+ * Before iOS18 the operator takes attributes: lut [2^nbits], indices uint8 [bytes] packed, and
+ * shape. From iOS18 on it takes inputs: indices of type uint<nbits> in the tensor's own shape, and
+ * lut [tables along each dimension..., 2^nbits, vector size]. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "format/coreml/coreml.h"
+#include "palette/pack.h"
+
+static const char LUT_TO_DENSE[] = "constexpr_lut_to_dense";
+
+/* ---------------------------------------------------------------- reading */
+
+static pal_status malformed(const char *why)
+{
+    return fail(PAL_ERROR_FORMAT, "%s: %s", LUT_TO_DENSE, why);
+}
+
+static unsigned log2_exact(uint64_t n)
+{
+    unsigned bits = 0;
+    while (n > 1 && n % 2 == 0) {
+        n /= 2;
+        bits++;
+    }
+    return n == 1 ? bits : 0;
+}
+
+/* The form before iOS18. */
+static pal_status read_packed(const tensor *lut, const tensor *indices, palette *p)
+{
+    uint64_t elements = 1;
+    p->nbits = log2_exact(lut->elements);
+    p->vector_size = 1;
+    for (size_t d = 0; d < p->rank; d++) {
+        p->blocks[d] = 1;
+        elements *= p->shape[d];
+    }
+    if (!pack_width_is_valid(p->nbits))
+        return malformed("its LUT does not have 2^nbits entries");
+    if (indices->dtype != PAL_UINT8 || indices->bytes != pack_bytes(elements, p->nbits))
+        return malformed("its indices do not fit its shape");
+    return PAL_OK;
+}
+
+/* The form of iOS18 and later. */
+static pal_status read_blocks(coreml *state, const Coreml__Operation *operation, const tensor *lut,
+                              const tensor *indices, palette *p)
+{
+    if (lut->rank != indices->rank + 2 || indices->rank != p->rank)
+        return malformed("its LUT's rank is not that of the indices plus two");
+    p->nbits = pal_dtype_bits(indices->dtype);
+    p->vector_size = lut->shape[p->rank + 1];
+    if (indices->dtype < PAL_UINT1 || indices->dtype > PAL_UINT8 ||
+        lut->shape[p->rank] != UINT64_C(1) << p->nbits || p->vector_size == 0)
+        return malformed("its LUT does not have 2^nbits entries");
+    if (p->vector_size > 1) {
+        Coreml__Value *value = operation_parameter(operation, "vector_axis");
+        tensor axis;
+        if (!value)
+            return malformed("it has vectors but no vector_axis");
+        pal_status status = value_read(state, value, "vector_axis", &axis);
+        if (status)
+            return status;
+        if (axis.dtype != PAL_INT32 || axis.elements != 1 || !axis.data)
+            return malformed("its vector_axis is not an integer");
+        int32_t number;
+        memcpy(&number, axis.data, sizeof number);
+        if (number < 0)
+            number += (int32_t)p->rank;
+        if (number < 0 || (size_t)number >= p->rank)
+            return malformed("its vector_axis is out of range");
+        p->vector_axis = (size_t)number;
+    }
+    for (size_t d = 0; d < p->rank; d++) {
+        uint64_t vector = p->vector_size > 1 && d == p->vector_axis ? p->vector_size : 1;
+        p->blocks[d] = lut->shape[d];
+        if (p->blocks[d] == 0 || indices->shape[d] % p->blocks[d] != 0 ||
+            p->shape[d] % vector != 0 || p->shape[d] / vector != indices->shape[d])
+            return malformed("the shapes of its LUT, indices and output contradict each other");
+    }
+    return PAL_OK;
+}
+
+pal_status coreml_read_palette(const pal_model *model, size_t weight, palette **out)
+{
+    coreml *state = model->state;
+    const weight_place *place = &state->places[weight];
+    const Coreml__Operation *operation = place->block->operations[place->operation];
+    const pal_weight *info = &model->weights[weight].info;
+    Coreml__Value *lut_value = operation_parameter(operation, "lut");
+    Coreml__Value *indices_value = operation_parameter(operation, "indices");
+    if (!protobuf_equal(operation->type, LUT_TO_DENSE) || !lut_value || !indices_value)
+        return fail(PAL_ERROR_UNSUPPORTED, "its look-up table is itself compressed");
+    tensor lut, indices;
+    pal_status status = value_read(state, lut_value, info->name, &lut);
+    if (!status)
+        status = value_read(state, indices_value, info->name, &indices);
+    if (status)
+        return status;
+    if (!lut.data || !indices.data || info->elements == 0)
+        return fail(PAL_ERROR_UNSUPPORTED, "its values are stored in an unknown form");
+    if (lut.dtype != info->dtype || pal_dtype_bits(lut.dtype) > 32)
+        return malformed("its LUT is not of the type of its output");
+    palette *p = mem_zeroed(1, sizeof *p);
+    if (!p)
+        return fail_memory("reading a palette");
+    p->dtype = lut.dtype;
+    p->rank = info->rank;
+    memcpy(p->shape, info->shape, sizeof p->shape);
+    p->lut = lut.data;
+    p->indices = indices.data;
+    status = lut.rank == 1 ? read_packed(&lut, &indices, p)
+                           : read_blocks(state, operation, &lut, &indices, p);
+    if (status) {
+        free(p);
+        return fail_context(status, "%s: %s", state->model_path, info->name);
+    }
+    *out = p;
+    return PAL_OK;
+}
+
+/* Adds what one parameter of a compressed weight takes, and learns nbits and num_luts from it. */
+static pal_status describe_parameter(ProtobufCBinaryData key, const Coreml__Value *value,
+                                     pal_weight *info)
+{
+    tensor t;
+    bool known;
+    if (!value || protobuf_equal(key, "name"))
+        return PAL_OK;
+    pal_status status = value_type_read(value->type, &t, &known);
+    if (status || !known)
+        return status;
+    info->bytes += t.bytes;
+    if (protobuf_equal(key, "lut") && info->storage == PAL_STORAGE_PALETTIZED) {
+        info->num_luts = 1;
+        for (size_t d = 0; d + 2 < t.rank; d++)
+            if (!mem_multiply(info->num_luts, t.shape[d], &info->num_luts))
+                return malformed("a LUT whose size overflows");
+        info->nbits = log2_exact(t.rank > 2 ? t.shape[t.rank - 2] : t.elements);
+    } else if (protobuf_equal(key, "quantized_data") || protobuf_equal(key, "data")) {
+        info->nbits = pal_dtype_bits(t.dtype);
+    }
+    return PAL_OK;
+}
+
+pal_status coreml_describe_constexpr(coreml *state, const Coreml__Operation *operation,
+                                     pal_weight *info)
+{
+    pal_status status = PAL_OK;
+    info->bytes = 0;
+    for (size_t i = 0; !status && i < operation->n_attributes; i++)
+        status = describe_parameter(operation->attributes[i]->key, operation->attributes[i]->value,
+                                    info);
+    for (size_t i = 0; !status && i < operation->n_inputs; i++) {
+        const Coreml__Argument *argument = operation->inputs[i]->value;
+        for (size_t j = 0; !status && argument && j < argument->n_arguments; j++)
+            if (argument->arguments[j]->binding_case == COREML__BINDING__BINDING_VALUE)
+                status = describe_parameter(operation->inputs[i]->key,
+                                            argument->arguments[j]->value, info);
+    }
+    return status ? fail_context(status, "%s: %s", state->model_path, info->name) : PAL_OK;
+}
+
+/* ---------------------------------------------------------------- what a version can express */
+
+pal_status coreml_can_express(const pal_model *model, size_t weight, unsigned nbits, bool grouped)
+{
+    const coreml *state = model->state;
+    const weight_place *place = &state->places[weight];
+    int needed = OPSET_IOS16;
+    const char *option = "palettization";
+    if (nbits == 3) {
+        needed = OPSET_IOS18;
+        option = "nbits 3";
+    }
+    if (grouped) {
+        needed = OPSET_IOS18;
+        option = "granularity per_grouped_channel";
+    }
+    if (place->opset >= needed)
+        return PAL_OK;
+    char needs[32], has[32];
+    return fail(PAL_ERROR_UNSUPPORTED,
+                "%s: %s needs opset %s; function %s has %s: convert the model with a newer "
+                "minimum_deployment_target",
+                model->path, option, opset_name(needed, needs), place->function,
+                place->opset ? opset_name(place->opset, has) : "one of unknown version");
+}
+
+/* ---------------------------------------------------------------- making operations */
+
+static Coreml__ValueEntry *attribute_make(coreml *state, const char *key, Coreml__Value *value)
+{
+    Coreml__ValueEntry *entry = protobuf_new(&state->edits, &coreml__value_entry__descriptor);
+    if (!entry || !value)
+        return NULL;
+    entry->has_key = true;
+    entry->key = (ProtobufCBinaryData){strlen(key), (uint8_t *)key};
+    entry->value = value;
+    return entry;
+}
+
+static Coreml__ArgumentEntry *input_make(coreml *state, const char *key, Coreml__Value *value)
+{
+    Coreml__ArgumentEntry *entry = protobuf_new(&state->edits, &coreml__argument_entry__descriptor);
+    Coreml__Argument *argument = protobuf_new(&state->edits, &coreml__argument__descriptor);
+    Coreml__Binding *binding = protobuf_new(&state->edits, &coreml__binding__descriptor);
+    Coreml__Binding **list = arena_alloc(&state->edits, sizeof *list);
+    if (!entry || !argument || !binding || !list || !value)
+        return NULL;
+    binding->binding_case = COREML__BINDING__BINDING_VALUE;
+    binding->value = value;
+    *list = binding;
+    argument->n_arguments = 1;
+    argument->arguments = list;
+    entry->has_key = true;
+    entry->key = (ProtobufCBinaryData){strlen(key), (uint8_t *)key};
+    entry->value = argument;
+    return entry;
+}
+
+/* A copy of `old` of another type, without its inputs and without the attributes that `old`'s type
+ * had for its values; room for `room` more attributes. */
+static Coreml__Operation *operation_make(coreml *state, const Coreml__Operation *old,
+                                         const char *type, size_t room)
+{
+    static const char *const values[] = {"val", "lut", "indices", "shape"};
+    Coreml__Operation *operation = arena_alloc(&state->edits, sizeof *operation);
+    Coreml__ValueEntry **attributes =
+        arena_alloc(&state->edits, (old->n_attributes + room + 1) * sizeof *attributes);
+    if (!operation || !attributes)
+        return NULL;
+    *operation = *old;
+    operation->has_type = true;
+    operation->type = (ProtobufCBinaryData){strlen(type), (uint8_t *)type};
+    operation->n_inputs = 0;
+    operation->inputs = NULL;
+    operation->attributes = attributes;
+    operation->n_attributes = 0;
+    for (size_t i = 0; i < old->n_attributes; i++) {
+        bool keep = true;
+        for (size_t j = 0; j < sizeof values / sizeof *values; j++)
+            keep = keep && !protobuf_equal(old->attributes[i]->key, values[j]);
+        if (keep)
+            attributes[operation->n_attributes++] = old->attributes[i];
+    }
+    return operation;
+}
+
+static Coreml__Operation *make_packed(coreml *state, const Coreml__Operation *old,
+                                      const weight_file *file, const palette *p)
+{
+    uint32_t *shape = arena_alloc(&state->edits, (p->rank + 1) * sizeof *shape);
+    Coreml__Operation *operation = operation_make(state, old, LUT_TO_DENSE, 3);
+    if (!operation || !shape)
+        return NULL;
+    for (size_t d = 0; d < p->rank; d++)
+        shape[d] = (uint32_t)p->shape[d];
+    tensor indices = {PAL_UINT8, 1, {palette_index_bytes(p)}, palette_index_bytes(p),
+                      palette_index_bytes(p), p->indices, false};
+    uint64_t entries = palette_lut_elements(p);
+    tensor lut = {p->dtype, 1, {entries}, entries, entries * pal_dtype_bits(p->dtype) / 8, p->lut,
+                  false};
+    tensor dimensions = {PAL_UINT32, 1, {p->rank}, p->rank, p->rank * sizeof *shape, shape, false};
+    Coreml__ValueEntry *entries_made[3] = {
+        attribute_make(state, "indices", value_make(state, file, &indices)),
+        attribute_make(state, "lut", value_make(state, file, &lut)),
+        attribute_make(state, "shape", value_make(state, NULL, &dimensions)),
+    };
+    for (int i = 0; i < 3; i++) {
+        if (!entries_made[i])
+            return NULL;
+        operation->attributes[operation->n_attributes++] = entries_made[i];
+    }
+    return operation;
+}
+
+static pal_dtype index_dtype(unsigned nbits)
+{
+    switch (nbits) {
+    case 1: return PAL_UINT1;
+    case 2: return PAL_UINT2;
+    case 3: return PAL_UINT3;
+    case 4: return PAL_UINT4;
+    case 6: return PAL_UINT6;
+    default: return PAL_UINT8;
+    }
+}
+
+static Coreml__Operation *make_blocks(coreml *state, const Coreml__Operation *old,
+                                      const weight_file *file, const palette *p)
+{
+    Coreml__Operation *operation = operation_make(state, old, LUT_TO_DENSE, 0);
+    Coreml__ArgumentEntry **inputs = arena_alloc(&state->edits, 2 * sizeof *inputs);
+    if (!operation || !inputs)
+        return NULL;
+    tensor indices = {.dtype = index_dtype(p->nbits), .rank = p->rank, .data = p->indices};
+    indices.elements = palette_index_count(p);
+    indices.bytes = palette_index_bytes(p);
+    memcpy(indices.shape, p->shape, sizeof indices.shape);
+    tensor lut = {.dtype = p->dtype, .rank = p->rank + 2, .data = p->lut};
+    lut.elements = palette_lut_elements(p);
+    lut.bytes = lut.elements * pal_dtype_bits(p->dtype) / 8;
+    memcpy(lut.shape, p->blocks, p->rank * sizeof *p->blocks);
+    lut.shape[p->rank] = UINT64_C(1) << p->nbits;
+    lut.shape[p->rank + 1] = p->vector_size;
+    inputs[0] = input_make(state, "indices", value_make(state, file, &indices));
+    inputs[1] = input_make(state, "lut", value_make(state, file, &lut));
+    operation->inputs = inputs;
+    operation->n_inputs = 2;
+    return inputs[0] && inputs[1] ? operation : NULL;
+}
+
+static Coreml__Operation *make_const(coreml *state, const Coreml__Operation *old,
+                                     const weight_file *file, const pal_weight *info,
+                                     const void *dense)
+{
+    Coreml__Operation *operation = operation_make(state, old, "const", 1);
+    tensor t = {.dtype = info->dtype, .rank = info->rank, .data = dense};
+    t.elements = info->elements;
+    t.bytes = info->elements * pal_dtype_bits(info->dtype) / 8;
+    memcpy(t.shape, info->shape, sizeof t.shape);
+    Coreml__ValueEntry *entry = attribute_make(state, "val", value_make(state, file, &t));
+    if (!operation || !entry)
+        return NULL;
+    operation->attributes[operation->n_attributes++] = entry;
+    return operation;
+}
+
+/* The file for new values of a weight: where its old ones are, or the package's first. */
+static pal_status file_of(coreml *state, const Coreml__Operation *operation,
+                          const weight_file **out)
+{
+    static const char *const parameters[] = {"val", "indices", "lut"};
+    *out = state->file_count ? &state->files[0] : NULL;
+    for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++) {
+        const Coreml__Value *value = operation_parameter(operation, parameters[i]);
+        if (value && value->value_case == COREML__VALUE__VALUE_BLOB_FILE_VALUE &&
+            value->blob_file_value) {
+            weight_file *file;
+            pal_status status = coreml_weight_file(state, value->blob_file_value->file_name, &file);
+            *out = file;
+            return status;
+        }
+    }
+    return PAL_OK;
+}
+
+static pal_status make_operation(pal_model *model, const replacement *r, Coreml__Operation **out)
+{
+    coreml *state = model->state;
+    const weight_place *place = &state->places[r->weight];
+    const Coreml__Operation *old = place->block->operations[place->operation];
+    const weight_file *file;
+    pal_status status = file_of(state, old, &file);
+    if (status)
+        return status;
+    if (r->palette)
+        *out = place->opset >= OPSET_IOS18 ? make_blocks(state, old, file, r->palette)
+                                           : make_packed(state, old, file, r->palette);
+    else
+        *out = make_const(state, old, file, &model->weights[r->weight].info, r->dense);
+    return *out ? PAL_OK : fail_memory("replacing a weight");
+}
+
+/* ---------------------------------------------------------------- replacing */
+
+static void commit(pal_model *model, const replacement *r, Coreml__Operation *operation)
+{
+    coreml *state = model->state;
+    const weight_place *place = &state->places[r->weight];
+    model_weight *weight = &model->weights[r->weight];
+    place->block->operations[place->operation] = operation;
+    weight->same_as = r->weight;
+    weight->dense = r->dense;
+    if (r->palette) {
+        bool shared = false;
+        for (size_t i = 0; i < state->palette_count && !shared; i++)
+            shared = state->palettes[i] == r->palette;
+        if (!shared)
+            state->palettes[state->palette_count++] = r->palette;
+        weight->info.storage = PAL_STORAGE_PALETTIZED;
+        weight->info.nbits = r->palette->nbits;
+        weight->info.num_luts = palette_num_luts(r->palette);
+        weight->info.bytes =
+            palette_index_bytes(r->palette) +
+            palette_lut_elements(r->palette) * pal_dtype_bits(r->palette->dtype) / 8;
+    } else {
+        bool shared = false;
+        for (size_t i = 0; i < state->buffer_count && !shared; i++)
+            shared = state->buffers[i] == r->dense;
+        if (!shared)
+            state->buffers[state->buffer_count++] = r->dense;
+        weight->info.storage = PAL_STORAGE_DENSE;
+        weight->info.nbits = pal_dtype_bits(weight->info.dtype);
+        weight->info.num_luts = 0;
+        weight->info.bytes = weight->info.elements * pal_dtype_bits(weight->info.dtype) / 8;
+    }
+}
+
+pal_status coreml_replace(pal_model *model, const replacement *list, size_t count)
+{
+    coreml *state = model->state;
+    const size_t pending = state->pending_count;
+    Coreml__Operation **made = mem_array(count, sizeof *made);
+    pal_status status = PAL_OK;
+    if (!made ||
+        !mem_grow((void **)&state->palettes, &state->palette_capacity, state->palette_count + count,
+                  sizeof *state->palettes) ||
+        !mem_grow((void **)&state->buffers, &state->buffer_capacity, state->buffer_count + count,
+                  sizeof *state->buffers))
+        status = fail_memory("replacing weights");
+    for (size_t i = 0; !status && i < count; i++)
+        status = make_operation(model, &list[i], &made[i]);
+    if (status)
+        state->pending_count = pending;
+    else
+        for (size_t i = 0; i < count; i++)
+            commit(model, &list[i], made[i]);
+    free(made);
+    return status;
+}

@@ -1,0 +1,428 @@
+/* Finds the weights of an ML Program: constants and constexpr operations of floating type, and the
+ * operators that use them. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "format/coreml/coreml.h"
+
+static const size_t NONE = SIZE_MAX;
+
+/* A name in scope. Inner blocks see the names of outer ones; a later definition hides an earlier
+ * one, and leaving a block removes its names again. */
+typedef struct binding_name {
+    ProtobufCBinaryData name;
+    uint32_t hash;
+    size_t below; /* the definition in the same bucket that this one came on top of */
+    const Coreml__Operation *operation;
+    size_t weight; /* NONE if it defines no weight */
+} binding_name;
+
+enum { BUCKETS = 4096, MAX_BLOCK_DEPTH = 64 };
+
+typedef struct walk {
+    pal_model *model;
+    coreml *state;
+    const char *function;
+    int opset, least_opset, greatest_opset; /* of the block being walked; of all so far */
+    binding_name *names;
+    size_t name_count, name_capacity;
+    size_t buckets[BUCKETS];
+    size_t weight_capacity;
+    bool *feeds_constexpr, *feeds_other; /* one for each weight */
+    size_t feeds_constexpr_capacity, feeds_other_capacity;
+} walk;
+
+static uint32_t hash_bytes(ProtobufCBinaryData text)
+{
+    uint32_t hash = 2166136261u; /* FNV-1a */
+    for (size_t i = 0; i < text.len; i++)
+        hash = (hash ^ text.data[i]) * 16777619u;
+    return hash;
+}
+
+static bool same_bytes(ProtobufCBinaryData a, ProtobufCBinaryData b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+
+static const binding_name *find_name(const walk *w, ProtobufCBinaryData name)
+{
+    uint32_t hash = hash_bytes(name);
+    for (size_t i = w->buckets[hash % BUCKETS]; i != NONE; i = w->names[i].below)
+        if (w->names[i].hash == hash && same_bytes(w->names[i].name, name))
+            return &w->names[i];
+    return NULL;
+}
+
+static pal_status push_name(walk *w, ProtobufCBinaryData name, const Coreml__Operation *operation,
+                            size_t weight)
+{
+    if (!mem_grow((void **)&w->names, &w->name_capacity, w->name_count + 1, sizeof *w->names))
+        return fail_memory("reading a model");
+    uint32_t hash = hash_bytes(name);
+    size_t *bucket = &w->buckets[hash % BUCKETS];
+    w->names[w->name_count] = (binding_name){name, hash, *bucket, operation, weight};
+    *bucket = w->name_count++;
+    return PAL_OK;
+}
+
+static void pop_names(walk *w, size_t mark)
+{
+    while (w->name_count > mark) {
+        const binding_name *top = &w->names[--w->name_count];
+        w->buckets[top->hash % BUCKETS] = top->below;
+    }
+}
+
+/* ---------------------------------------------------------------- definitions */
+
+static bool starts_with(ProtobufCBinaryData text, const char *prefix)
+{
+    size_t n = strlen(prefix);
+    return text.len >= n && memcmp(text.data, prefix, n) == 0;
+}
+
+static pal_storage storage_of(const Coreml__Operation *operation)
+{
+    ProtobufCBinaryData type = operation->type;
+    if (protobuf_equal(type, "const"))
+        return PAL_STORAGE_DENSE;
+    if (starts_with(type, "constexpr_lut_to_"))
+        return PAL_STORAGE_PALETTIZED;
+    if (starts_with(type, "constexpr_sparse"))
+        return PAL_STORAGE_SPARSE;
+    if (starts_with(type, "constexpr_affine") || starts_with(type, "constexpr_blockwise"))
+        return PAL_STORAGE_QUANTIZED;
+    return PAL_STORAGE_OTHER;
+}
+
+static bool weights_reserve(walk *w, size_t count)
+{
+    coreml *state = w->state;
+    return mem_grow((void **)&w->model->weights, &w->weight_capacity, count,
+                    sizeof *w->model->weights) &&
+           mem_grow((void **)&state->places, &state->place_capacity, count,
+                    sizeof *state->places) &&
+           mem_grow((void **)&w->feeds_constexpr, &w->feeds_constexpr_capacity, count,
+                    sizeof *w->feeds_constexpr) &&
+           mem_grow((void **)&w->feeds_other, &w->feeds_other_capacity, count,
+                    sizeof *w->feeds_other);
+}
+
+/* Reads the values of a dense weight. */
+static pal_status read_dense(walk *w, const Coreml__Operation *operation, model_weight *weight)
+{
+    Coreml__Value *value = operation_attribute(operation, "val");
+    if (!value) {
+        weight->locked = "it has no value";
+        return PAL_OK;
+    }
+    tensor t;
+    pal_status status = value_read(w->state, value, weight->info.name, &t);
+    if (status)
+        return status;
+    if (t.dtype != weight->info.dtype || t.elements != weight->info.elements || !t.data) {
+        weight->locked = "its value is stored in a form that this version does not read";
+        return PAL_OK;
+    }
+    weight->dense = t.data;
+    weight->info.bytes = t.bytes;
+    return PAL_OK;
+}
+
+/* Adds the weight that an operation defines, if it is a float tensor of at least one dimension. */
+static pal_status add_weight(walk *w, Coreml__Block *block, size_t index, size_t *added)
+{
+    const Coreml__Operation *operation = block->operations[index];
+    bool known;
+    tensor t;
+    *added = NONE;
+    if (operation->n_outputs != 1)
+        return PAL_OK; /* constexpr_lut_to_sparse and the like: parts of a weight */
+    const Coreml__NamedType *output = operation->outputs[0];
+    pal_status status = value_type_read(output->type, &t, &known);
+    if (status)
+        return fail_context(status, "%s: %.*s", w->state->model_path, (int)output->name.len,
+                            (const char *)output->name.data);
+    if (!known || !dtype_is_float(t.dtype) || t.rank == 0)
+        return PAL_OK;
+    size_t i = w->model->weight_count;
+    char *name = arena_copy(&w->state->edits, output->name.data, output->name.len);
+    if (!name || !weights_reserve(w, i + 1))
+        return fail_memory("reading a model");
+    w->state->places[i] = (weight_place){block, index, w->opset, w->function};
+    w->feeds_constexpr[i] = w->feeds_other[i] = false;
+    model_weight *weight = &w->model->weights[i];
+    *weight = (model_weight){.same_as = i};
+    weight->info = (pal_weight){
+        .name = name,
+        .function = w->function,
+        .op = "",
+        .dtype = t.dtype,
+        .rank = t.rank,
+        .elements = t.elements,
+        .storage = storage_of(operation),
+        .nbits = pal_dtype_bits(t.dtype),
+    };
+    memcpy(weight->info.shape, t.shape, sizeof t.shape);
+    status = weight->info.storage == PAL_STORAGE_DENSE
+                 ? read_dense(w, operation, weight)
+                 : coreml_describe_constexpr(w->state, operation, &weight->info);
+    w->model->weight_count = i + 1;
+    *added = i;
+    return status;
+}
+
+/* ---------------------------------------------------------------- uses */
+
+/* A boolean parameter of an operator, given in place or as the name of a constant. */
+static bool bool_parameter(const walk *w, const Coreml__Operation *operation, const char *key)
+{
+    const Coreml__Binding *binding = operation_input(operation, key);
+    const Coreml__Value *value = NULL;
+    if (binding && binding->binding_case == COREML__BINDING__BINDING_NAME) {
+        const binding_name *definition = find_name(w, binding->name);
+        if (definition && definition->operation)
+            value = operation_attribute(definition->operation, "val");
+    } else if (binding && binding->binding_case == COREML__BINDING__BINDING_VALUE) {
+        value = binding->value;
+    }
+    const Coreml__ImmediateValue *immediate =
+        value && value->value_case == COREML__VALUE__VALUE_IMMEDIATE_VALUE ? value->immediate_value
+                                                                           : NULL;
+    const Coreml__TensorValue *t =
+        immediate && immediate->value_case == COREML__IMMEDIATE_VALUE__VALUE_TENSOR
+            ? immediate->tensor
+            : NULL;
+    return t && t->value_case == COREML__TENSOR_VALUE__VALUE_BOOLS && t->bools &&
+           t->bools->n_values == 1 && t->bools->values[0];
+}
+
+/* The output-channel axis of a weight of this rank as input `key` of the operator; the rules are
+ * those of coremltools, so that group_size means the same. */
+static int channel_axis(const walk *w, const Coreml__Operation *operation,
+                        ProtobufCBinaryData key, size_t rank)
+{
+    if (protobuf_equal(operation->type, "conv_transpose"))
+        return rank > 1 ? 1 : 0;
+    if (protobuf_equal(operation->type, "matmul") && rank > 1) {
+        bool is_y = protobuf_equal(key, "y");
+        bool transposed = bool_parameter(w, operation, is_y ? "transpose_y" : "transpose_x");
+        return (int)(is_y != transposed ? rank - 1 : rank - 2);
+    }
+    return 0;
+}
+
+static pal_status use_weight(walk *w, size_t i, const Coreml__Operation *operation,
+                             ProtobufCBinaryData key)
+{
+    pal_weight *info = &w->model->weights[i].info;
+    if (starts_with(operation->type, "constexpr_"))
+        w->feeds_constexpr[i] = true;
+    else
+        w->feeds_other[i] = true;
+    int axis = channel_axis(w, operation, key, info->rank);
+    if (info->consumers++ == 0) {
+        info->op = arena_copy(&w->state->edits, operation->type.data, operation->type.len);
+        info->channel_axis = axis;
+        if (!info->op)
+            return fail_memory("reading a model");
+    } else if (info->channel_axis != axis) {
+        info->channel_axis = -1;
+    }
+    return PAL_OK;
+}
+
+static pal_status use_inputs(walk *w, const Coreml__Operation *operation)
+{
+    for (size_t i = 0; i < operation->n_inputs; i++) {
+        const Coreml__ArgumentEntry *input = operation->inputs[i];
+        for (size_t j = 0; input->value && j < input->value->n_arguments; j++) {
+            const Coreml__Binding *binding = input->value->arguments[j];
+            if (binding->binding_case != COREML__BINDING__BINDING_NAME)
+                continue;
+            const binding_name *definition = find_name(w, binding->name);
+            if (definition && definition->weight != NONE) {
+                pal_status status = use_weight(w, definition->weight, operation, input->key);
+                if (status)
+                    return status;
+            }
+        }
+    }
+    return PAL_OK;
+}
+
+/* ---------------------------------------------------------------- the walk */
+
+static pal_status walk_block(walk *w, Coreml__Block *block, int depth)
+{
+    pal_status status = PAL_OK;
+    size_t mark = w->name_count;
+    if (depth > MAX_BLOCK_DEPTH)
+        return fail(PAL_ERROR_FORMAT, "%s: blocks nested too deeply", w->state->model_path);
+    for (size_t i = 0; !status && i < block->n_inputs; i++)
+        status = push_name(w, block->inputs[i]->name, NULL, NONE);
+    for (size_t i = 0; !status && i < block->n_operations; i++) {
+        Coreml__Operation *operation = block->operations[i];
+        size_t weight = NONE;
+        status = use_inputs(w, operation);
+        for (size_t j = 0; !status && j < operation->n_blocks; j++)
+            status = walk_block(w, operation->blocks[j], depth + 1);
+        if (!status && (protobuf_equal(operation->type, "const") ||
+                        starts_with(operation->type, "constexpr_")))
+            status = add_weight(w, block, i, &weight);
+        for (size_t j = 0; !status && j < operation->n_outputs; j++)
+            status = push_name(w, operation->outputs[j]->name, operation, weight);
+    }
+    pop_names(w, mark);
+    return status;
+}
+
+static pal_status walk_program(walk *w, const Coreml__Program *program)
+{
+    pal_status status = PAL_OK;
+    for (size_t f = 0; !status && f < program->n_functions; f++) {
+        const Coreml__Function *function = program->functions[f]->value;
+        ProtobufCBinaryData key = program->functions[f]->key;
+        if (!function)
+            continue;
+        w->function = arena_copy(&w->state->edits, key.data, key.len);
+        if (!w->function)
+            return fail_memory("reading a model");
+        size_t mark = w->name_count;
+        for (size_t i = 0; !status && i < function->n_inputs; i++)
+            status = push_name(w, function->inputs[i]->name, NULL, NONE);
+        for (size_t b = 0; !status && b < function->n_block_specializations; b++) {
+            const Coreml__BlockEntry *entry = function->block_specializations[b];
+            w->opset = opset_number(entry->key);
+            if (w->opset < w->least_opset || !w->least_opset)
+                w->least_opset = w->opset;
+            if (w->opset > w->greatest_opset)
+                w->greatest_opset = w->opset;
+            if (entry->value)
+                status = walk_block(w, entry->value, 0);
+        }
+        pop_names(w, mark);
+    }
+    return status;
+}
+
+static pal_status walk_model(walk *w, const Coreml__Model *model, size_t *programs)
+{
+    const Coreml__Pipeline *pipeline = NULL;
+    switch (model->type_case) {
+    case COREML__MODEL__TYPE_ML_PROGRAM:
+        ++*programs;
+        return model->ml_program ? walk_program(w, model->ml_program) : PAL_OK;
+    case COREML__MODEL__TYPE_PIPELINE: pipeline = model->pipeline; break;
+    case COREML__MODEL__TYPE_PIPELINE_CLASSIFIER:
+        pipeline = model->pipeline_classifier ? model->pipeline_classifier->pipeline : NULL;
+        break;
+    case COREML__MODEL__TYPE_PIPELINE_REGRESSOR:
+        pipeline = model->pipeline_regressor ? model->pipeline_regressor->pipeline : NULL;
+        break;
+    default: break;
+    }
+    pal_status status = PAL_OK;
+    for (size_t i = 0; pipeline && !status && i < pipeline->n_models; i++)
+        status = walk_model(w, pipeline->models[i], programs);
+    return status;
+}
+
+/* Intermediate results of a chain of constexpr operators are parts of a weight, not weights. */
+static void drop_intermediates(walk *w)
+{
+    pal_model *model = w->model;
+    size_t kept = 0;
+    for (size_t i = 0; i < model->weight_count; i++) {
+        model_weight weight = model->weights[i];
+        if (weight.info.storage != PAL_STORAGE_DENSE && w->feeds_constexpr[i] && !w->feeds_other[i])
+            continue;
+        if (w->feeds_constexpr[i])
+            weight.locked = "it is an input of a constexpr operator";
+        else if (weight.info.consumers == 0)
+            weight.locked = "no operator uses it; it is an output of its block";
+        weight.same_as = kept;
+        model->weights[kept] = weight;
+        w->state->places[kept] = w->state->places[i];
+        kept++;
+    }
+    model->weight_count = kept;
+}
+
+typedef struct stored {
+    const void *data;
+    size_t weight;
+} stored;
+
+static int by_data(const void *a, const void *b)
+{
+    const stored *x = a, *y = b;
+    if (x->data != y->data)
+        return (uintptr_t)x->data < (uintptr_t)y->data ? -1 : 1;
+    return (x->weight > y->weight) - (x->weight < y->weight);
+}
+
+/* Constants that refer to one blob, in one function or in several, share their values. */
+static pal_status find_shared(pal_model *model)
+{
+    stored *list = mem_array(model->weight_count, sizeof *list);
+    if (!list)
+        return fail_memory("reading a model");
+    size_t count = 0;
+    for (size_t i = 0; i < model->weight_count; i++)
+        if (model->weights[i].dense)
+            list[count++] = (stored){model->weights[i].dense, i};
+    qsort(list, count, sizeof *list, by_data);
+    for (size_t i = 1; i < count; i++) {
+        const pal_weight *before = &model->weights[list[i - 1].weight].info;
+        model_weight *weight = &model->weights[list[i].weight];
+        if (list[i].data == list[i - 1].data && weight->info.dtype == before->dtype &&
+            weight->info.rank == before->rank &&
+            memcmp(weight->info.shape, before->shape, sizeof before->shape) == 0)
+            weight->same_as = model->weights[list[i - 1].weight].same_as;
+    }
+    free(list);
+    return PAL_OK;
+}
+
+static void describe(const walk *w, size_t programs)
+{
+    char least[32], greatest[32];
+    int n = snprintf(w->model->description, sizeof w->model->description, "%s, %s",
+                     programs > 1 ? "pipeline of ML Programs" : "ML Program",
+                     w->least_opset ? opset_name(w->least_opset, least) : "unknown opset");
+    if (w->greatest_opset > w->least_opset && n > 0 && (size_t)n < sizeof w->model->description)
+        snprintf(w->model->description + n, sizeof w->model->description - (size_t)n, " to %s",
+                 opset_name(w->greatest_opset, greatest));
+}
+
+pal_status coreml_find_weights(pal_model *model)
+{
+    coreml *state = model->state;
+    walk *w = mem_zeroed(1, sizeof *w);
+    if (!w)
+        return fail_memory("reading a model");
+    w->model = model;
+    w->state = state;
+    for (size_t i = 0; i < BUCKETS; i++)
+        w->buckets[i] = NONE;
+    size_t programs = 0;
+    pal_status status = walk_model(w, state->root, &programs);
+    if (!status && programs == 0)
+        status = fail(PAL_ERROR_UNSUPPORTED,
+                      "%s: holds no ML Program (a neural network of the older kind?); convert it "
+                      "for iOS15 or later",
+                      state->model_path);
+    if (!status) {
+        drop_intermediates(w);
+        describe(w, programs);
+        status = find_shared(model);
+    }
+    free(w->names);
+    free(w->feeds_constexpr);
+    free(w->feeds_other);
+    free(w);
+    return status;
+}

@@ -1,0 +1,190 @@
+#include "method/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+static const pal_option table[] = {
+    {"nbits", PAL_OPTION_INTEGER, NULL, 1, 8, "1|2|3|4|6|8", "N",
+     "Bits for each weight: 1, 2, 3, 4, 6 or 8; the look-up table has 2^N entries. Must be given for "
+     "the modes kmeans and uniform; unique finds its own. 3 bit needs iOS18."},
+    {"mode", PAL_OPTION_CHOICE, "kmeans", 0, 0, "kmeans|uniform|unique", "MODE",
+     "How the look-up table is chosen. kmeans: the entries of least squared error, the global "
+     "optimum. uniform: entries at equal distances between the least and the greatest weight. "
+     "unique: the distinct values themselves, without loss, with the fewest bits that hold them; "
+     "weights with more than 256 distinct values are left as they are."},
+    {"granularity", PAL_OPTION_CHOICE, "per_tensor", 0, 0, "per_tensor|per_grouped_channel", "G",
+     "per_tensor: one look-up table for each weight. per_grouped_channel: one for each group of "
+     "group_size channels; needs iOS18."},
+    {"group_size", PAL_OPTION_INTEGER, "32", 1, INT32_MAX, NULL, "G",
+     "Channels that share a look-up table under per_grouped_channel. Where it does not divide the "
+     "number of channels, the largest divisor below it is taken, and reported."},
+    {"channel_axis", PAL_OPTION_INTEGER, NULL, -PAL_MAX_RANK, PAL_MAX_RANK - 1, NULL, "A",
+     "The dimension that holds the channels to be grouped; negative ones count from the last. By "
+     "default the output channels of the operator that uses the weight: 1 for conv_transpose, the "
+     "last or last but one for matmul, otherwise 0."},
+    {"weight_threshold", PAL_OPTION_INTEGER, "2048", 0, INT64_MAX, NULL, "T",
+     "Only weights with more than T elements are palettized."},
+    {"threads", PAL_OPTION_INTEGER, "0", 0, 1024, NULL, "K",
+     "Threads to work with; 0 takes as many as there are processors. The output does not depend on "
+     "it."},
+};
+
+enum {
+    OPTIONS = sizeof table / sizeof *table,
+    VALUE_SIZE = 32,
+};
+
+enum { NBITS, MODE, GRANULARITY, GROUP_SIZE, CHANNEL_AXIS, WEIGHT_THRESHOLD, THREADS };
+
+struct pal_options {
+    char value[OPTIONS][VALUE_SIZE]; /* "" where unset */
+};
+
+const pal_option *pal_option_get(size_t i)
+{
+    return i < OPTIONS ? &table[i] : NULL;
+}
+
+pal_status pal_options_new(pal_options **out)
+{
+    pal_options *options = mem_zeroed(1, sizeof *options);
+    if (!options)
+        return fail_memory("making options");
+    for (size_t i = 0; i < OPTIONS; i++)
+        if (table[i].default_value)
+            snprintf(options->value[i], VALUE_SIZE, "%s", table[i].default_value);
+    *out = options;
+    return PAL_OK;
+}
+
+void pal_options_free(pal_options *options)
+{
+    free(options);
+}
+
+static size_t find_option(const char *name)
+{
+    for (size_t i = 0; i < OPTIONS; i++) {
+        const char *a = table[i].name, *b = name;
+        while (*a && (*a == *b || (*a == '_' && *b == '-')))
+            a++, b++;
+        if (!*a && !*b)
+            return i;
+    }
+    return OPTIONS;
+}
+
+/* Whether `value` is one of the words in `choices`, "a|b|c". */
+static bool is_choice(const char *choices, const char *value)
+{
+    size_t n = strlen(value);
+    for (const char *word = choices; *word;) {
+        size_t length = strcspn(word, "|");
+        if (length == n && strncmp(word, value, n) == 0)
+            return true;
+        word += length;
+        word += *word == '|';
+    }
+    return false;
+}
+
+static bool parse_integer(const char *text, int64_t *out)
+{
+    char *end;
+    errno = 0;
+    long long number = strtoll(text, &end, 10);
+    if (end == text || *end || errno || isspace((unsigned char)*text))
+        return false;
+    *out = number;
+    return true;
+}
+
+pal_status pal_options_set(pal_options *options, const char *name, const char *value)
+{
+    if (!options || !name || !value)
+        return fail(PAL_ERROR_ARGUMENT, "pal_options_set: no options, name or value");
+    size_t i = find_option(name);
+    if (i == OPTIONS)
+        return fail(PAL_ERROR_ARGUMENT, "there is no option %s", name);
+    const pal_option *option = &table[i];
+    char number[VALUE_SIZE];
+    if (option->type == PAL_OPTION_INTEGER) {
+        int64_t integer;
+        if (!parse_integer(value, &integer))
+            return fail(PAL_ERROR_ARGUMENT, "%s: %s is not an integer", option->name, value);
+        snprintf(number, sizeof number, "%lld", (long long)integer);
+        if (integer < option->minimum || integer > option->maximum) {
+            if (!option->choices && option->maximum == INT64_MAX)
+                return fail(PAL_ERROR_ARGUMENT, "%s: %s is less than %lld", option->name, value,
+                            (long long)option->minimum);
+            if (!option->choices)
+                return fail(PAL_ERROR_ARGUMENT, "%s: %s is not between %lld and %lld",
+                            option->name, value, (long long)option->minimum,
+                            (long long)option->maximum);
+        }
+        value = number;
+    }
+    if (option->choices && !is_choice(option->choices, value))
+        return fail(PAL_ERROR_ARGUMENT, "%s: %s is not one of %s", option->name, value,
+                    option->choices);
+    snprintf(options->value[i], VALUE_SIZE, "%s", value);
+    return PAL_OK;
+}
+
+const char *pal_options_value(const pal_options *options, const char *name)
+{
+    size_t i = options && name ? find_option(name) : OPTIONS;
+    return i < OPTIONS && *options->value[i] ? options->value[i] : NULL;
+}
+
+static int64_t integer_value(const pal_options *options, size_t i)
+{
+    int64_t number = 0;
+    parse_integer(options->value[i], &number);
+    return number;
+}
+
+pal_status options_read(const pal_options *options, settings *out)
+{
+    pal_options defaults;
+    if (!options) {
+        for (size_t i = 0; i < OPTIONS; i++)
+            snprintf(defaults.value[i], VALUE_SIZE, "%s",
+                     table[i].default_value ? table[i].default_value : "");
+        options = &defaults;
+    }
+    *out = (settings){
+        .nbits = (unsigned)integer_value(options, NBITS),
+        .group_size = (uint64_t)integer_value(options, GROUP_SIZE),
+        .has_channel_axis = *options->value[CHANNEL_AXIS] != 0,
+        .channel_axis = (int)integer_value(options, CHANNEL_AXIS),
+        .weight_threshold = (uint64_t)integer_value(options, WEIGHT_THRESHOLD),
+        .threads = (int)integer_value(options, THREADS),
+    };
+    if (strcmp(options->value[MODE], "uniform") == 0)
+        out->mode = MODE_UNIFORM;
+    else if (strcmp(options->value[MODE], "unique") == 0)
+        out->mode = MODE_UNIQUE;
+    if (strcmp(options->value[GRANULARITY], "per_grouped_channel") == 0)
+        out->granularity = GRANULARITY_PER_GROUPED_CHANNEL;
+    return PAL_OK;
+}
+
+pal_status pal_options_check(const pal_options *options)
+{
+    settings settings;
+    pal_status status = options_read(options, &settings);
+    if (status)
+        return status;
+    if (settings.mode == MODE_UNIQUE && settings.nbits)
+        return fail(PAL_ERROR_ARGUMENT, "nbits: mode unique finds its own number of bits");
+    if (settings.mode != MODE_UNIQUE && !settings.nbits)
+        return fail(PAL_ERROR_ARGUMENT, "nbits: must be given for mode %s",
+                    options ? options->value[MODE] : table[MODE].default_value);
+    return PAL_OK;
+}
