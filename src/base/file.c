@@ -162,9 +162,12 @@ static pal_status count_path(const char *path, uint64_t *bytes, int depth)
     struct stat info;
     if (lstat(path, &info) < 0)
         return fail_errno(path, "cannot read");
+    const bool link = S_ISLNK(info.st_mode);
+    if (link && stat(path, &info) < 0)
+        return PAL_OK; /* it leads nowhere */
     if (S_ISREG(info.st_mode))
         *bytes += (uint64_t)info.st_size;
-    else if (S_ISDIR(info.st_mode) && depth < MAX_DEPTH)
+    else if (S_ISDIR(info.st_mode) && depth < MAX_DEPTH && (!link || depth == 0))
         return directory_walk(path, count_entry, &(byte_count){path, bytes, depth});
     return PAL_OK;
 }
@@ -335,13 +338,20 @@ static pal_status copy_path(const copy_walk *walk)
 {
     if (*walk->relative && walk->skip && walk->skip(walk->user, walk->relative))
         return PAL_OK;
-    struct stat info;
+    struct stat info, target;
     if (lstat(walk->from, &info) < 0)
         return fail_errno(walk->from, "cannot read");
+    if (S_ISLNK(info.st_mode) && *walk->relative) {
+        /* A link to a file is followed, because it may not lead there from another place. One to a
+         * directory is refused: what is written below it would end up outside of the copy. */
+        if (stat(walk->from, &target) < 0 || !(S_ISREG(target.st_mode) || S_ISDIR(target.st_mode)))
+            return copy_link(walk->from, walk->to);
+        if (S_ISDIR(target.st_mode))
+            return fail(PAL_ERROR_UNSUPPORTED, "%s: a link to a directory", walk->from);
+        info = target;
+    }
     if (S_ISREG(info.st_mode))
         return copy_file(walk->from, walk->to);
-    if (S_ISLNK(info.st_mode) && *walk->relative)
-        return copy_link(walk->from, walk->to);
     if (!S_ISDIR(info.st_mode) && !S_ISLNK(info.st_mode))
         return fail(PAL_ERROR_UNSUPPORTED, "%s: neither a file nor a directory", walk->from);
     if (walk->depth >= MAX_DEPTH)

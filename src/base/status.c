@@ -6,12 +6,21 @@
 
 static _Thread_local status_message last;
 
+/* Names from a file may hold anything; a message is one line, and safe for a terminal. */
+static void make_printable(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < 32 || *text == 127)
+            *text = '?';
+}
+
 pal_status fail(pal_status status, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(last.text, sizeof last.text, format, arguments);
     va_end(arguments);
+    make_printable(last.text);
     return status;
 }
 
@@ -27,6 +36,7 @@ pal_status fail_context(pal_status status, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(last.text, sizeof last.text, format, arguments);
     va_end(arguments);
+    make_printable(last.text);
     strncat(last.text, ": ", sizeof last.text - 1 - strlen(last.text));
     strncat(last.text, old.text, sizeof last.text - 1 - strlen(last.text));
     return status;

@@ -264,6 +264,8 @@ static pal_status path_with_edges(const problem *p, size_t k, double *penalty, k
             low = trial;
         } else if (trial == chord) {
             /* Nothing strictly between lies above the chord: k is on it. */
+            free(found.boundary);
+            found.boundary = NULL;
             status = path_splice(&few, &many, k, &found);
             if (status)
                 break;

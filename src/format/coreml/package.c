@@ -72,6 +72,17 @@ static pal_status read_model(coreml *state)
     return status;
 }
 
+/* Offsets from PENDING on stand for data that are not written yet; a file cannot refer to them. */
+static pal_status check_reference(void *user, Coreml__Value *value)
+{
+    const coreml *state = user;
+    if (value->value_case != COREML__VALUE__VALUE_BLOB_FILE_VALUE || !value->blob_file_value ||
+        value->blob_file_value->offset < PENDING)
+        return PAL_OK;
+    return fail(PAL_ERROR_FORMAT, "%s: no blob at offset %llu of a weight file", state->model_path,
+                (unsigned long long)value->blob_file_value->offset);
+}
+
 static pal_status coreml_open(pal_model *model)
 {
     coreml *state = mem_zeroed(1, sizeof *state);
@@ -83,6 +94,8 @@ static pal_status coreml_open(pal_model *model)
     pal_status status = read_manifest(state);
     if (!status)
         status = read_model(state);
+    if (!status)
+        status = coreml_visit_values(state->root, check_reference, state);
     if (!status)
         status = coreml_find_weights(model);
     return status;

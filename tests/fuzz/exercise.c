@@ -1,0 +1,249 @@
+/* The calls that the fuzzer makes on one package, and what must hold after each of them. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fuzz.h"
+#include "palettize.h"
+
+static char problem[512];
+
+static const char *say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static const char *say(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(problem, sizeof problem, format, arguments);
+    va_end(arguments);
+    return problem;
+}
+
+/* A failure must be a known status with one line of text. */
+static const char *check_failure(const char *call, pal_status status)
+{
+    const char *message = pal_error_message();
+    if (status < PAL_OK || status > PAL_ERROR_CANCELLED)
+        return say("%s: status %d", call, (int)status);
+    if (!*message)
+        return say("%s: fails without a message", call);
+    for (const char *c = message; *c; c++)
+        if ((unsigned char)*c < 32 || *c == 127)
+            return say("%s: the message has a control character", call);
+    if (status == PAL_ERROR_ARGUMENT)
+        return say("%s: blames the arguments: %s", call, message);
+    if (status == PAL_ERROR_MEMORY)
+        return say("%s: asks for too much memory: %s", call, message);
+    return NULL;
+}
+
+/* ---------------------------------------------------------------- weights */
+
+static const char *check_weight(const pal_weight *w)
+{
+    uint64_t elements = 1;
+    if (!w || !w->name || !w->function || !w->op)
+        return "a weight without a name, function or operator";
+    if (w->rank == 0 || w->rank > PAL_MAX_RANK)
+        return "a weight with a bad rank";
+    for (size_t d = 0; d < w->rank; d++)
+        elements *= w->shape[d];
+    if (elements != w->elements)
+        return "a weight whose shape and elements disagree";
+    if (w->channel_axis < -1 || w->channel_axis >= (int)w->rank)
+        return "a weight with a bad channel axis";
+    if (!*pal_dtype_name(w->dtype) || !*pal_storage_name(w->storage))
+        return "a weight of a type or storage without a name";
+    return NULL;
+}
+
+static const char *list_weights(pal_model *model, const pal_options *options)
+{
+    const char *wrong = NULL;
+    size_t count = pal_model_weight_count(model);
+    for (size_t i = 0; !wrong && i < count; i++) {
+        wrong = check_weight(pal_model_weight(model, i));
+        const char *reason = pal_model_skip_reason(model, i, NULL);
+        if (!wrong && reason && !*reason)
+            wrong = "an empty reason";
+        pal_model_skip_reason(model, i, options);
+    }
+    if (!wrong && (pal_model_weight(model, count) || !*pal_model_description(model)))
+        wrong = "a weight past the last, or no description";
+    return wrong;
+}
+
+static bool same_weight(const pal_weight *a, const pal_weight *b)
+{
+    return strcmp(a->name, b->name) == 0 && strcmp(a->function, b->function) == 0 &&
+           strcmp(a->op, b->op) == 0 && a->consumers == b->consumers && a->dtype == b->dtype &&
+           a->rank == b->rank && memcmp(a->shape, b->shape, a->rank * sizeof *a->shape) == 0 &&
+           a->elements == b->elements && a->channel_axis == b->channel_axis &&
+           a->storage == b->storage && a->nbits == b->nbits && a->num_luts == b->num_luts;
+}
+
+/* ---------------------------------------------------------------- options */
+
+static void set(pal_options *options, const char *name, const char *value)
+{
+    if (pal_options_set(options, name, value)) {
+        fprintf(stderr, "%s\n", pal_error_message());
+        abort();
+    }
+}
+
+static pal_options *random_options(rng *r)
+{
+    static const char *const bits[] = {"1", "2", "3", "4", "6", "8"};
+    static const char *const sizes[] = {"1", "2", "3", "4", "8", "16", "1000000"};
+    static const char *const axes[] = {"-16", "-2", "-1", "0", "1", "2", "15"};
+    static const char *const thresholds[] = {"0", "0", "0", "10", "100"};
+    static const char *const modes[] = {"kmeans", "kmeans", "uniform", "unique"};
+    pal_options *options = NULL;
+    if (pal_options_new(&options))
+        abort();
+    const char *mode = modes[rng_below(r, 4)];
+    set(options, "mode", mode);
+    if (strcmp(mode, "unique") != 0)
+        set(options, "nbits", bits[rng_below(r, 6)]);
+    if (rng_chance(r, 50)) {
+        set(options, "granularity", "per_grouped_channel");
+        set(options, "group_size", sizes[rng_below(r, 7)]);
+        if (rng_chance(r, 50))
+            set(options, "channel_axis", axes[rng_below(r, 7)]);
+    }
+    set(options, "weight_threshold", thresholds[rng_below(r, 5)]);
+    set(options, "threads", rng_chance(r, 95) ? "1" : "2");
+    return options;
+}
+
+/* ---------------------------------------------------------------- calls */
+
+static bool stop_at(void *user, uint64_t done, uint64_t total, const char *what)
+{
+    int *left = user;
+    return done <= total && what && (*left)-- != 0;
+}
+
+static const char *check_report(const pal_model *model, const pal_report *report)
+{
+    if (!report || pal_report_count(report) != pal_model_weight_count(model))
+        return "a report with too few or too many entries";
+    for (size_t i = 0; i < pal_report_count(report); i++) {
+        const pal_report_entry *entry = pal_report_get(report, i);
+        const char *wrong = check_weight(&entry->weight);
+        if (wrong)
+            return wrong;
+        if (!entry->reason || (entry->status == PAL_WEIGHT_SKIPPED && !*entry->reason))
+            return "a skipped weight without a reason";
+        if (!(entry->mse >= 0) || isnan(entry->psnr))
+            return "an error that is no number";
+        if (!same_weight(&entry->weight, pal_model_weight(model, i)))
+            return "a report that contradicts the model";
+    }
+    return NULL;
+}
+
+/* Compresses or decompresses, now and then stopping half way. */
+static const char *change(rng *r, pal_model *model, const pal_options *options, bool compress,
+                          counts *counts)
+{
+    pal_report *report = NULL;
+    int calls = rng_chance(r, 5) ? (int)rng_below(r, 4) : -1;
+    pal_status status = compress ? pal_compress(model, options, stop_at, &calls, &report)
+                                 : pal_decompress(model, stop_at, &calls, &report);
+    const char *call = compress ? "pal_compress" : "pal_decompress";
+    const char *wrong = status ? check_failure(call, status) : check_report(model, report);
+    if (!wrong && status && report)
+        wrong = "a report from a call that failed";
+    pal_report_free(report);
+    counts->cancelled += status == PAL_ERROR_CANCELLED;
+    counts->compressed += !status && compress;
+    counts->decompressed += !status && !compress;
+    return wrong;
+}
+
+/* Whether the folder holds anything but the one entry. */
+static bool has_leftovers(const char *folder, const char *name)
+{
+    bool found = false;
+    DIR *directory = opendir(folder);
+    for (struct dirent *entry; directory && (entry = readdir(directory));)
+        found = found || (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+                          strcmp(entry->d_name, name) != 0);
+    if (directory)
+        closedir(directory);
+    return found;
+}
+
+static const char *reopen(const char *path, pal_model *model)
+{
+    pal_model *again = NULL;
+    const char *wrong = NULL;
+    if (pal_model_open(path, &again))
+        return say("what was saved cannot be opened: %s", pal_error_message());
+    if (pal_model_weight_count(again) != pal_model_weight_count(model))
+        wrong = "what was saved has other weights";
+    for (size_t i = 0; !wrong && i < pal_model_weight_count(again); i++)
+        if (!same_weight(pal_model_weight(again, i), pal_model_weight(model, i)))
+            wrong = say("weight %zu (%s) reads differently once saved", i,
+                        pal_model_weight(model, i)->name);
+    pal_model_free(again);
+    return wrong;
+}
+
+static const char *save(pal_model *model, const char *out, counts *counts)
+{
+    struct stat info;
+    uint64_t bytes = 0;
+    char *path = join(out, "out.mlpackage");
+    bool existed = stat(path, &info) == 0;
+    const char *wrong = NULL;
+    pal_status status = pal_model_save(model, path, &bytes);
+    if (status)
+        wrong = check_failure("pal_model_save", status);
+    else
+        wrong = reopen(path, model);
+    if (!wrong && (stat(path, &info) == 0) != (existed || !status))
+        wrong = "the output is there, or is not, against what the status says";
+    if (!wrong && has_leftovers(out, "out.mlpackage"))
+        wrong = "saving left something behind";
+    if (!wrong && !status && bytes == 0)
+        wrong = "an output of no bytes";
+    counts->saved += !status;
+    free(path);
+    return wrong;
+}
+
+const char *exercise(rng *r, const char *path, const char *out, counts *counts)
+{
+    pal_model *model = NULL;
+    pal_status status = pal_model_open(path, &model);
+    if (status) {
+        counts->rejected++;
+        return model ? "a model from a call that failed" : check_failure("pal_model_open", status);
+    }
+    counts->opened++;
+    pal_options *options = random_options(r);
+    const char *wrong = list_weights(model, options);
+    size_t changes = rng_below(r, 4);
+    for (size_t i = 0; !wrong && i < changes; i++)
+        wrong = change(r, model, options, rng_chance(r, 60), counts);
+    if (!wrong)
+        wrong = list_weights(model, options);
+    if (!wrong && rng_chance(r, 90))
+        wrong = save(model, out, counts);
+    if (!wrong && rng_chance(r, 10)) { /* once more, in memory that was written */
+        wrong = change(r, model, options, rng_chance(r, 50), counts);
+        if (!wrong)
+            wrong = save(model, out, counts);
+    }
+    pal_options_free(options);
+    pal_model_free(model);
+    return wrong;
+}

@@ -1,0 +1,200 @@
+/* Staged output, copying, and paths that come out of files. */
+#include "testing.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+
+static char directory[] = "/tmp/palettize-test-XXXXXX";
+
+static int make_directory(void **state)
+{
+    (void)state;
+    return mkdtemp(directory) ? 0 : -1;
+}
+
+static int remove_directory(void **state)
+{
+    (void)state;
+    path_remove(directory);
+    return access(directory, F_OK) == 0 ? -1 : 0;
+}
+
+static char *in_directory(const char *name)
+{
+    char *path = path_join(directory, name);
+    assert_non_null(path);
+    return path;
+}
+
+static void write_text(const char *path, const char *text)
+{
+    file_writer writer;
+    assert_ok(writer_open(&writer, path));
+    writer_write(&writer, text, strlen(text));
+    assert_ok(writer_close(&writer));
+}
+
+static void assert_text(const char *path, const char *text)
+{
+    file_map map;
+    assert_ok(file_map_open(path, &map));
+    assert_int_equal(map.size, strlen(text));
+    assert_memory_equal(map.data, text, map.size);
+    file_map_close(&map);
+}
+
+/* A package "name" with one file that holds `text`. */
+static void stage_package(const char *path, const char *text, bool commit)
+{
+    staged_output stage;
+    assert_ok(stage_directory(&stage, path));
+    char *file = path_join(stage.temporary, "file");
+    write_text(file, text);
+    free(file);
+    if (commit)
+        assert_ok(stage_commit(&stage));
+    else
+        stage_abandon(&stage);
+}
+
+static size_t entries_in_directory(void)
+{
+    size_t count = 0;
+    char command[64];
+    snprintf(command, sizeof command, "ls -A %s", directory);
+    FILE *pipe = popen(command, "r");
+    for (int c; (c = fgetc(pipe)) != EOF;)
+        count += c == '\n';
+    pclose(pipe);
+    return count;
+}
+
+static void test_stage_directory(void **state)
+{
+    (void)state;
+    char *path = in_directory("a.pkg"), *file = in_directory("a.pkg/file");
+    char *slash = in_directory("a.pkg/");
+    stage_package(path, "first", true);
+    assert_text(file, "first");
+    stage_package(path, "never", false);
+    assert_text(file, "first");
+    stage_package(slash, "second", true); /* over a full directory */
+    assert_text(file, "second");
+    assert_int_equal(entries_in_directory(), 1); /* no temporary is left */
+    path_remove(path);
+    free(path);
+    free(file);
+    free(slash);
+}
+
+static void test_stage_file(void **state)
+{
+    (void)state;
+    char *path = in_directory("b");
+    for (int i = 0; i < 2; i++) {
+        staged_output stage;
+        assert_ok(stage_file(&stage, path));
+        write_text(stage.temporary, i ? "two" : "one");
+        assert_ok(stage_commit(&stage));
+        assert_text(path, i ? "two" : "one");
+    }
+    path_remove(path);
+    free(path);
+}
+
+static void test_stage_nowhere(void **state)
+{
+    (void)state;
+    staged_output stage;
+    char *path = in_directory("missing/out");
+    assert_int_equal(stage_directory(&stage, path), PAL_ERROR_IO);
+    assert_non_null(strstr(pal_error_message(), path));
+    free(path);
+}
+
+static bool skip_b(void *user, const char *relative)
+{
+    (void)user;
+    return strcmp(relative, "sub/b") == 0;
+}
+
+static void test_copy(void **state)
+{
+    (void)state;
+    char *from = in_directory("from"), *to = in_directory("to"), *sub = in_directory("from/sub");
+    char *a = in_directory("from/sub/a"), *b = in_directory("from/sub/b");
+    char *copied = in_directory("to/sub/a"), *skipped = in_directory("to/sub/b");
+    uint64_t bytes;
+    assert_int_equal(mkdir(from, 0777), 0);
+    assert_int_equal(mkdir(sub, 0777), 0);
+    write_text(a, "content");
+    write_text(b, "other");
+    assert_ok(path_copy(from, to, skip_b, NULL));
+    assert_text(copied, "content");
+    assert_int_not_equal(access(skipped, F_OK), 0);
+    assert_ok(path_total_bytes(from, &bytes));
+    assert_int_equal(bytes, 12);
+    path_remove(from);
+    path_remove(to);
+    char *paths[] = {from, to, sub, a, b, copied, skipped};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        free(paths[i]);
+}
+
+static void test_path_is_inside(void **state)
+{
+    (void)state;
+    assert_true(path_is_inside("weights/weight.bin"));
+    assert_true(path_is_inside("..weights"));
+    assert_false(path_is_inside(""));
+    assert_false(path_is_inside("/etc/passwd"));
+    assert_false(path_is_inside("../x"));
+    assert_false(path_is_inside("a/../../x"));
+    assert_false(path_is_inside("a/.."));
+    assert_false(path_is_inside("./a"));
+    assert_false(path_is_inside("a//b"));
+}
+
+static void test_writer(void **state)
+{
+    (void)state;
+    enum { BIG = 700 * 1024 };
+    char *path = in_directory("w");
+    unsigned char *data = malloc(BIG);
+    uint64_t seed = 5;
+    for (size_t i = 0; i < BIG; i++)
+        data[i] = (unsigned char)random_bits(&seed);
+    file_writer writer;
+    assert_ok(writer_open(&writer, path));
+    writer_write(&writer, data, 3);
+    writer_align(&writer, 64);
+    assert_int_equal(writer.position, 64);
+    writer_write(&writer, data, BIG);
+    writer_patch(&writer, 1, "\xff", 1);
+    assert_ok(writer_close(&writer));
+    file_map map;
+    assert_ok(file_map_open(path, &map));
+    assert_int_equal(map.size, 64 + BIG);
+    assert_int_equal(map.data[0], data[0]);
+    assert_int_equal(map.data[1], 0xff);
+    assert_int_equal(map.data[3], 0);
+    assert_memory_equal(map.data + 64, data, BIG);
+    file_map_discard(&map, map.data, map.size);
+    assert_memory_equal(map.data + 64, data, BIG);
+    file_map_close(&map);
+    path_remove(path);
+    free(path);
+    free(data);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_stage_directory), cmocka_unit_test(test_stage_file),
+        cmocka_unit_test(test_stage_nowhere),   cmocka_unit_test(test_copy),
+        cmocka_unit_test(test_path_is_inside),  cmocka_unit_test(test_writer),
+    };
+    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+}

@@ -1,0 +1,278 @@
+/* The public interface on the package that the repository carries. */
+#include "testing.h"
+
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/half.h"
+#include "format/format.h"
+
+static char directory[] = "/tmp/palettize-test-XXXXXX";
+
+static int make_directory(void **state)
+{
+    (void)state;
+    return mkdtemp(directory) ? 0 : -1;
+}
+
+static int remove_directory(void **state)
+{
+    (void)state;
+    path_remove(directory);
+    return 0;
+}
+
+static pal_options *options_with(const char *const *pairs)
+{
+    pal_options *options;
+    assert_ok(pal_options_new(&options));
+    for (; *pairs; pairs += 2)
+        assert_ok(pal_options_set(options, pairs[0], pairs[1]));
+    return options;
+}
+
+/* The dense values of weight i of an open model, in fresh memory. */
+static void *dense_values(const pal_model *model, size_t i)
+{
+    const model_weight *weight = &model->weights[i];
+    size_t bytes = weight->info.elements * pal_dtype_bits(weight->info.dtype) / 8;
+    void *values = malloc(bytes);
+    if (weight->info.storage == PAL_STORAGE_DENSE) {
+        memcpy(values, weight->dense, bytes);
+    } else {
+        palette *palette;
+        assert_ok(model->format->read_palette(model, i, &palette));
+        assert_ok(palette_decode(palette, values));
+        palette_free(palette);
+    }
+    return values;
+}
+
+/* Compresses, saves, reads back, decompresses, saves, reads back: every stage must agree with the
+ * report and with the stage before. */
+static void round_trip(const char *const *pairs)
+{
+    char *small = path_join(directory, "small.mlpackage");
+    char *plain = path_join(directory, "plain.mlpackage");
+    pal_options *options = options_with(pairs);
+    pal_model *original, *model, *saved, *dense;
+    pal_report *report;
+    uint64_t bytes, bytes_on_disk;
+    assert_ok(pal_model_open(EXAMPLE_PACKAGE, &original));
+    assert_ok(pal_model_open(EXAMPLE_PACKAGE, &model));
+    assert_ok(pal_compress(model, options, NULL, NULL, &report));
+    assert_ok(pal_model_save(model, small, &bytes));
+    assert_ok(path_total_bytes(small, &bytes_on_disk));
+    assert_int_equal(bytes, bytes_on_disk);
+
+    assert_ok(pal_model_open(small, &saved));
+    assert_int_equal(pal_model_weight_count(saved), pal_model_weight_count(original));
+    size_t compressed = 0;
+    for (size_t i = 0; i < pal_report_count(report); i++) {
+        const pal_report_entry *entry = pal_report_get(report, i);
+        const pal_weight *weight = pal_model_weight(saved, i);
+        assert_string_equal(entry->weight.name, weight->name);
+        assert_int_equal(entry->weight.storage, weight->storage);
+        assert_int_equal(entry->weight.nbits, weight->nbits);
+        assert_int_equal(entry->weight.num_luts, weight->num_luts);
+        assert_int_equal(entry->weight.bytes, weight->bytes);
+        uint16_t *before = dense_values(original, i), *after = dense_values(saved, i);
+        double error = 0;
+        for (uint64_t e = 0; e < weight->elements; e++) {
+            double d = (double)f16_to_float(before[e]) - (double)f16_to_float(after[e]);
+            error += d * d;
+        }
+        if (entry->status == PAL_WEIGHT_COMPRESSED) {
+            compressed++;
+            assert_true(fabs(error / (double)weight->elements - entry->mse) <= 1e-9 * entry->mse);
+        } else {
+            assert_true(error == 0 && *entry->reason);
+        }
+        free(before);
+        free(after);
+    }
+    assert_true(compressed >= 6);
+
+    pal_report *back;
+    assert_ok(pal_decompress(saved, NULL, NULL, &back));
+    assert_ok(pal_model_save(saved, plain, NULL));
+    assert_ok(pal_model_open(plain, &dense));
+    for (size_t i = 0; i < pal_model_weight_count(dense); i++) {
+        const pal_weight *weight = pal_model_weight(dense, i);
+        assert_int_equal(weight->storage, PAL_STORAGE_DENSE);
+        uint16_t *from_report = dense_values(model, i), *from_file = dense_values(dense, i);
+        assert_memory_equal(from_report, from_file, weight->elements * 2);
+        free(from_report);
+        free(from_file);
+    }
+    pal_report_free(back);
+    pal_report_free(report);
+    pal_model_free(original);
+    pal_model_free(model);
+    pal_model_free(saved);
+    pal_model_free(dense);
+    pal_options_free(options);
+    free(small);
+    free(plain);
+}
+
+static void test_per_tensor(void **state)
+{
+    (void)state;
+    static const char *const widths[] = {"1", "2", "3", "4", "6", "8"};
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
+        round_trip((const char *const[]){"nbits", widths[i], NULL});
+}
+
+static void test_grouped(void **state)
+{
+    (void)state;
+    static const char *const sizes[] = {"1", "5", "16", "1000"};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        round_trip((const char *const[]){"nbits", "3", "granularity", "per_grouped_channel",
+                                         "group_size", sizes[i], NULL});
+        round_trip((const char *const[]){"nbits", "2", "granularity", "per_grouped_channel",
+                                         "group_size", sizes[i], "channel_axis", "1", NULL});
+    }
+}
+
+static void test_uniform(void **state)
+{
+    (void)state;
+    round_trip((const char *const[]){"nbits", "4", "mode", "uniform", NULL});
+    round_trip((const char *const[]){"nbits", "6", "mode", "uniform", "weight_threshold", "0",
+                                     NULL});
+}
+
+/* A model that was palettized and made dense again holds few distinct values: unique finds them. */
+static void test_unique(void **state)
+{
+    (void)state;
+    char *plain = path_join(directory, "plain.mlpackage");
+    pal_model *model;
+    pal_report *report;
+    round_trip((const char *const[]){"nbits", "4", NULL}); /* leaves plain.mlpackage */
+    pal_options *options = options_with((const char *const[]){"mode", "unique", NULL});
+    assert_ok(pal_model_open(plain, &model));
+    assert_ok(pal_compress(model, options, NULL, NULL, &report));
+    size_t four = 0;
+    for (size_t i = 0; i < pal_report_count(report); i++) {
+        const pal_report_entry *entry = pal_report_get(report, i);
+        if (entry->status == PAL_WEIGHT_COMPRESSED) {
+            assert_true(entry->mse == 0 && isinf(entry->psnr) && entry->weight.nbits == 4);
+            four++;
+        }
+    }
+    assert_true(four >= 6);
+    pal_report_free(report);
+    pal_model_free(model);
+    pal_model *original;
+    assert_ok(pal_model_open(EXAMPLE_PACKAGE, &original));
+    assert_ok(pal_compress(original, options, NULL, NULL, &report));
+    for (size_t i = 0; i < pal_report_count(report); i++) {
+        assert_int_equal(pal_report_get(report, i)->status, PAL_WEIGHT_SKIPPED);
+        if (pal_report_get(report, i)->weight.elements > 2048 &&
+            pal_report_get(report, i)->weight.rank > 1)
+            assert_non_null(strstr(pal_report_get(report, i)->reason, "distinct values"));
+    }
+    pal_report_free(report);
+    pal_model_free(original);
+    pal_options_free(options);
+    free(plain);
+}
+
+/* Saved twice, with different numbers of threads: the same bytes. */
+static void test_deterministic(void **state)
+{
+    (void)state;
+    char *paths[2] = {path_join(directory, "one.mlpackage"), path_join(directory, "two.mlpackage")};
+    for (int i = 0; i < 2; i++) {
+        pal_model *model;
+        pal_options *options = options_with((const char *const[]){
+            "nbits", "4", "granularity", "per_grouped_channel", "group_size", "4", "threads",
+            i ? "3" : "1", NULL});
+        assert_ok(pal_model_open(EXAMPLE_PACKAGE, &model));
+        assert_ok(pal_compress(model, options, NULL, NULL, NULL));
+        assert_ok(pal_model_save(model, paths[i], NULL));
+        assert_ok(pal_model_save(model, paths[i], NULL)); /* over itself */
+        pal_model_free(model);
+        pal_options_free(options);
+    }
+    static const char *const files[] = {"Manifest.json", "Data/com.apple.CoreML/model.mlmodel",
+                                        "Data/com.apple.CoreML/weights/weight.bin"};
+    for (size_t f = 0; f < sizeof files / sizeof *files; f++) {
+        char *a = path_join(paths[0], files[f]), *b = path_join(paths[1], files[f]);
+        file_map x, y;
+        assert_ok(file_map_open(a, &x));
+        assert_ok(file_map_open(b, &y));
+        assert_int_equal(x.size, y.size);
+        assert_memory_equal(x.data, y.data, x.size);
+        file_map_close(&x);
+        file_map_close(&y);
+        free(a);
+        free(b);
+    }
+    free(paths[0]);
+    free(paths[1]);
+}
+
+static bool stop_at_once(void *user, uint64_t done, uint64_t total, const char *what)
+{
+    ++*(int *)user;
+    assert_true(done <= total && *what);
+    return false;
+}
+
+/* Cancelled, and then again to the end: nothing of the first try remains. */
+static void test_cancel(void **state)
+{
+    (void)state;
+    pal_model *model;
+    pal_options *options = options_with((const char *const[]){"nbits", "4", NULL});
+    int calls = 0;
+    assert_ok(pal_model_open(EXAMPLE_PACKAGE, &model));
+    assert_int_equal(pal_compress(model, options, stop_at_once, &calls, NULL), PAL_ERROR_CANCELLED);
+    assert_int_equal(calls, 1);
+    for (size_t i = 0; i < pal_model_weight_count(model); i++)
+        assert_int_equal(pal_model_weight(model, i)->storage, PAL_STORAGE_DENSE);
+    assert_ok(pal_compress(model, options, NULL, NULL, NULL));
+    pal_model_free(model);
+    pal_options_free(options);
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    pal_model *model = NULL;
+    assert_int_equal(pal_model_open("/nowhere/at/all", &model), PAL_ERROR_IO);
+    assert_non_null(strstr(pal_error_message(), "/nowhere/at/all"));
+    assert_null(model);
+    assert_int_equal(pal_model_open(directory, &model), PAL_ERROR_FORMAT);
+    assert_ok(pal_model_open(EXAMPLE_PACKAGE, &model));
+    assert_int_equal(pal_model_save(model, "/nowhere/out.mlpackage", NULL), PAL_ERROR_IO);
+    char *full = path_join(directory, "full"), *file = path_join(directory, "full/precious");
+    file_writer writer;
+    staged_output stage;
+    assert_ok(stage_directory(&stage, full));
+    assert_ok(stage_commit(&stage));
+    assert_ok(writer_open(&writer, file));
+    assert_ok(writer_close(&writer));
+    assert_int_equal(pal_model_save(model, full, NULL), PAL_ERROR_IO); /* no package: kept */
+    assert_int_equal(access(file, F_OK), 0);
+    assert_int_equal(pal_model_save(model, file, NULL), PAL_ERROR_IO);
+    assert_null(pal_model_weight(model, pal_model_weight_count(model)));
+    pal_model_free(model);
+    free(full);
+    free(file);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_per_tensor), cmocka_unit_test(test_grouped),
+        cmocka_unit_test(test_uniform),    cmocka_unit_test(test_unique),
+        cmocka_unit_test(test_deterministic), cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_refused),
+    };
+    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+}
