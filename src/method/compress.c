@@ -217,9 +217,9 @@ static void store_lut(const target *t, uint64_t group, const scalar_lut *lut)
     const uint64_t first = group << t->nbits;
     for (unsigned i = 0; i < lut->size; i++) {
         if (t->grid == GRID_FLOAT32)
-            ((float *)t->palette->owned_lut)[first + i] = (float)lut->centroid[i];
+            ((float *)t->palette->lut)[first + i] = (float)lut->centroid[i];
         else
-            ((uint16_t *)t->palette->owned_lut)[first + i] = f16_from_double(lut->centroid[i]);
+            ((uint16_t *)t->palette->lut)[first + i] = f16_from_double(lut->centroid[i]);
     }
 }
 
@@ -232,7 +232,7 @@ static void pack_tensor(const target *t, const scalar_workspace *clustering, con
         size_t n = t->group_elements - done < PIECE ? t->group_elements - done : PIECE;
         scalar_indices(clustering, (const unsigned char *)values + done * element_size(t), n,
                        indices);
-        pack_indices(indices, n, t->nbits, t->palette->owned_indices + done / 8 * t->nbits);
+        pack_indices(indices, n, t->nbits, (uint8_t *)t->palette->indices + done / 8 * t->nbits);
     }
 }
 
@@ -298,7 +298,7 @@ static pal_status run_unit(void *user, int thread_number, size_t i)
         status = cluster_group(c, unit, g, thread);
     if (!status && packs && t->outer == 1)
         pack_indices(thread->indices, unit->elements, t->nbits,
-                     t->palette->owned_indices + unit->first * t->group_elements * t->nbits / 8);
+                     (uint8_t *)t->palette->indices + unit->first * t->group_elements * t->nbits / 8);
     return status ? fail_context(status, "%s", c->model->weights[unit->weight].info.name) : PAL_OK;
 }
 
@@ -310,7 +310,7 @@ static bool unit_done(void *user, size_t i)
     const model_weight *weight = &c->model->weights[unit->weight];
     if (--t->units_left == 0 && !c->counting) {
         if (t->indices) {
-            pack_indices(t->indices, weight->info.elements, t->nbits, t->palette->owned_indices);
+            pack_indices(t->indices, weight->info.elements, t->nbits, (uint8_t *)t->palette->indices);
             free(t->indices);
             t->indices = NULL;
         }

@@ -3,8 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/half.h"
 #include "base/memory.h"
 #include "palette/pack.h"
+
+enum { OWNED = sizeof((palette *)0)->owned / sizeof(void *) };
 
 pal_status palette_new(unsigned nbits, pal_dtype dtype, size_t rank, const uint64_t *shape,
                        size_t axis, uint64_t groups, palette **out)
@@ -20,8 +23,9 @@ pal_status palette_new(unsigned nbits, pal_dtype dtype, size_t rank, const uint6
         p->shape[d] = shape[d];
         p->blocks[d] = d == axis ? groups : 1;
     }
-    p->lut = p->owned_lut = mem_zeroed(palette_lut_elements(p), pal_dtype_bits(dtype) / 8);
-    p->indices = p->owned_indices = mem_zeroed(palette_index_bytes(p), 1);
+    p->lut_dtype = dtype;
+    p->lut = palette_allocate(p, palette_lut_elements(p), pal_dtype_bits(dtype) / 8);
+    p->indices = palette_allocate(p, palette_index_bytes(p), 1);
     if (!p->lut || !p->indices) {
         palette_free(p);
         return fail_memory("making a palette");
@@ -34,9 +38,17 @@ void palette_free(palette *palette)
 {
     if (!palette)
         return;
-    free(palette->owned_lut);
-    free(palette->owned_indices);
+    for (size_t i = 0; i < OWNED; i++)
+        free(palette->owned[i]);
     free(palette);
+}
+
+void *palette_allocate(palette *palette, uint64_t count, size_t size)
+{
+    for (size_t i = 0; i < OWNED; i++)
+        if (!palette->owned[i])
+            return palette->owned[i] = mem_zeroed(count, size);
+    return NULL;
 }
 
 uint64_t palette_index_dimension(const palette *palette, size_t dimension)
@@ -73,9 +85,93 @@ uint64_t palette_lut_elements(const palette *palette)
     return palette_num_luts(palette) * palette->vector_size << palette->nbits;
 }
 
+uint64_t palette_lut_bytes(const palette *palette)
+{
+    return palette_lut_elements(palette) * pal_dtype_bits(palette->lut_dtype) / 8;
+}
+
+uint64_t palette_scale_elements(const palette *palette)
+{
+    uint64_t count = 1;
+    for (size_t d = 0; d < palette->rank; d++)
+        count *= palette->scale_shape[d];
+    return palette->scale ? count : 0;
+}
+
+uint64_t palette_bytes(const palette *palette)
+{
+    const uint64_t width = pal_dtype_bits(palette->dtype) / 8, tables = palette_num_luts(palette);
+    return palette_index_bytes(palette) + palette_lut_bytes(palette) +
+           (palette->lut_scale ? tables * width : 0) + (palette->lut_offset ? tables : 0) +
+           palette_scale_elements(palette) * width;
+}
+
+/* ---------------------------------------------------------------- single values */
+
+static float get_value(const void *values, pal_dtype dtype, uint64_t i)
+{
+    switch (dtype) {
+    case PAL_FLOAT16: return f16_to_float(((const uint16_t *)values)[i]);
+    case PAL_BFLOAT16: return bf16_to_float(((const uint16_t *)values)[i]);
+    case PAL_INT8: return ((const int8_t *)values)[i];
+    case PAL_UINT8: return ((const uint8_t *)values)[i];
+    default: return ((const float *)values)[i];
+    }
+}
+
+static void put_value(void *values, pal_dtype dtype, uint64_t i, float value)
+{
+    switch (dtype) {
+    case PAL_FLOAT16: ((uint16_t *)values)[i] = f16_from_double((double)value); break;
+    case PAL_BFLOAT16: ((uint16_t *)values)[i] = bf16_from_double((double)value); break;
+    default: ((float *)values)[i] = value; break;
+    }
+}
+
+pal_status palette_lut_values(const palette *p, void *values)
+{
+    if (p->lut_dtype == p->dtype) {
+        memcpy(values, p->lut, palette_lut_bytes(p));
+        return PAL_OK;
+    }
+    if (!p->lut_scale || (p->lut_dtype != PAL_INT8 && p->lut_dtype != PAL_UINT8))
+        return fail(PAL_ERROR_UNSUPPORTED, "a look-up table of %s for values of %s",
+                    pal_dtype_name(p->lut_dtype), pal_dtype_name(p->dtype));
+    const uint64_t entries = p->vector_size << p->nbits, count = palette_lut_elements(p);
+    for (uint64_t i = 0; i < count; i++) {
+        float entry = get_value(p->lut, p->lut_dtype, i);
+        if (p->lut_offset)
+            entry -= get_value(p->lut_offset, p->lut_dtype, i / entries);
+        put_value(values, p->dtype, i, entry * get_value(p->lut_scale, p->dtype, i / entries));
+    }
+    return PAL_OK;
+}
+
+/* Multiplies the dense tensor by the broadcast scale. */
+static void apply_scale(const palette *p, void *dense)
+{
+    uint64_t coordinate[PAL_MAX_RANK] = {0}, elements = 1;
+    for (size_t d = 0; d < p->rank; d++)
+        elements *= p->shape[d];
+    for (uint64_t i = 0; i < elements; i++) {
+        uint64_t at = 0;
+        for (size_t d = 0; d < p->rank; d++)
+            at = at * p->scale_shape[d] + (p->scale_shape[d] > 1 ? coordinate[d] : 0);
+        put_value(dense, p->dtype, i,
+                  get_value(dense, p->dtype, i) * get_value(p->scale, p->dtype, at));
+        for (size_t d = p->rank; d-- > 0;) {
+            if (++coordinate[d] < p->shape[d])
+                break;
+            coordinate[d] = 0;
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- decoding */
+
 /* Copies n entries of one table to the places of the dense tensor, `stride` elements apart for the
  * values of a vector. */
-static void decode_run(const palette *p, const uint8_t *indices, size_t n, uint64_t table,
+static void decode_run(const palette *p, const void *values, const uint8_t *indices, size_t n, uint64_t table,
                        uint64_t stride, uint64_t at, void *dense)
 {
     const uint64_t entries = table * p->vector_size << p->nbits;
@@ -83,21 +179,21 @@ static void decode_run(const palette *p, const uint8_t *indices, size_t n, uint6
         const uint64_t place = at + v * stride, step = stride == 1 ? p->vector_size : 1;
         switch (pal_dtype_bits(p->dtype)) {
         case 8: {
-            const uint8_t *lut = (const uint8_t *)p->lut + entries;
+            const uint8_t *lut = (const uint8_t *)values + entries;
             uint8_t *out = (uint8_t *)dense + place;
             for (size_t i = 0; i < n; i++)
                 out[i * step] = lut[indices[i] * p->vector_size + v];
             break;
         }
         case 16: {
-            const uint16_t *lut = (const uint16_t *)p->lut + entries;
+            const uint16_t *lut = (const uint16_t *)values + entries;
             uint16_t *out = (uint16_t *)dense + place;
             for (size_t i = 0; i < n; i++)
                 out[i * step] = lut[indices[i] * p->vector_size + v];
             break;
         }
         default: {
-            const uint32_t *lut = (const uint32_t *)p->lut + entries;
+            const uint32_t *lut = (const uint32_t *)values + entries;
             uint32_t *out = (uint32_t *)dense + place;
             for (size_t i = 0; i < n; i++)
                 out[i * step] = lut[indices[i] * p->vector_size + v];
@@ -110,12 +206,10 @@ static void decode_run(const palette *p, const uint8_t *indices, size_t n, uint6
 /* Walks the index tensor in runs in which the table stays the same. A row is what follows
  * contiguously from dimension `inner` on: of scalars, everything inside the last dimension that has
  * several tables; of vectors, the last dimension. */
-pal_status palette_decode(const palette *p, void *dense)
+static void decode_indices(const palette *p, const void *values, void *dense)
 {
     enum { CHUNK = 4096 };
     uint8_t indices[CHUNK];
-    if (p->rank == 0 || p->rank > PAL_MAX_RANK)
-        return fail(PAL_ERROR_UNSUPPORTED, "a palettized tensor of rank %zu", p->rank);
     const bool vectors = p->vector_size > 1;
     size_t inner = p->rank - 1;
     while (!vectors && inner > 0 && p->blocks[inner] == 1)
@@ -144,7 +238,7 @@ pal_status palette_decode(const palette *p, void *dense)
         for (uint64_t i = 0, n; i < row; i += n) {
             n = block - i % block < CHUNK ? block - i % block : CHUNK;
             unpack_indices(p->indices, first + i, n, p->nbits, indices);
-            decode_run(p, indices, n, table + i / block, stride[p->vector_axis],
+            decode_run(p, values, indices, n, table + i / block, stride[p->vector_axis],
                        at + (along_row ? i * p->vector_size : i), dense);
         }
         for (size_t d = inner; d-- > 0;) {
@@ -153,5 +247,21 @@ pal_status palette_decode(const palette *p, void *dense)
             coordinate[d] = 0;
         }
     }
-    return PAL_OK;
+}
+
+pal_status palette_decode(const palette *p, void *dense)
+{
+    if (p->rank == 0 || p->rank > PAL_MAX_RANK)
+        return fail(PAL_ERROR_UNSUPPORTED, "a palettized tensor of rank %zu", p->rank);
+    void *values = mem_array(palette_lut_elements(p), pal_dtype_bits(p->dtype) / 8);
+    if (!values)
+        return fail_memory("decompressing");
+    pal_status status = palette_lut_values(p, values);
+    if (!status) {
+        decode_indices(p, values, dense);
+        if (p->scale)
+            apply_scale(p, dense);
+    }
+    free(values);
+    return status;
 }

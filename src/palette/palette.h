@@ -8,20 +8,24 @@
 
 typedef struct palette {
     unsigned nbits;
-    pal_dtype dtype; /* of the LUT's entries and of the dense tensor */
+    pal_dtype dtype; /* of the dense tensor */
     size_t rank;
     uint64_t shape[PAL_MAX_RANK];  /* of the dense tensor */
     uint64_t blocks[PAL_MAX_RANK]; /* tables along each dimension; each divides index_shape */
     size_t vector_size;            /* values in one entry; 1: scalar */
     size_t vector_axis;            /* the dimension along which a vector lies */
+    pal_dtype lut_dtype;           /* of the entries as stored: dtype, or PAL_INT8 or PAL_UINT8 */
     const void *lut;               /* blocks (row-major) x 2^nbits x vector_size values */
+    const void *lut_scale;         /* integer entries: what one unit is worth, in dtype, for each */
+    const void *lut_offset;        /* table; the entry that means 0, for each table; NULL: 0 */
     const uint8_t *indices;        /* packed, row-major over the index shape */
-    void *owned_lut;               /* memory of lut and indices, NULL where they are in a file */
-    uint8_t *owned_indices;
+    const void *scale;             /* in dtype: what the looked-up values are multiplied by; NULL */
+    uint64_t scale_shape[PAL_MAX_RANK]; /* of scale: each 1 or that of shape */
+    void *owned[5];                /* what of the above is to be freed with the palette */
 } palette;
 
-/* A palette of scalars, with `groups` tables along `axis` (1: one table), its memory allocated and
- * zeroed. groups must divide shape[axis]. */
+/* A palette of scalars of the tensor's own type, with `groups` tables along `axis` (1: one table),
+ * its LUT and indices allocated and zeroed. groups must divide shape[axis]. */
 pal_status palette_new(unsigned nbits, pal_dtype dtype, size_t rank, const uint64_t *shape,
                        size_t axis, uint64_t groups, palette **out);
 void palette_free(palette *palette);
@@ -32,6 +36,17 @@ uint64_t palette_index_count(const palette *palette);
 uint64_t palette_index_bytes(const palette *palette);
 uint64_t palette_num_luts(const palette *palette);
 uint64_t palette_lut_elements(const palette *palette);
+uint64_t palette_lut_bytes(const palette *palette);
+uint64_t palette_scale_elements(const palette *palette); /* 0 without scale */
+/* All that a file has to store for it: indices, tables, scales. */
+uint64_t palette_bytes(const palette *palette);
+
+/* Memory of the given size, zeroed, that is freed with the palette; NULL when there is none. */
+void *palette_allocate(palette *palette, uint64_t count, size_t size);
+
+/* The entries of all tables as the values that they stand for, in dtype: (entry - offset) * scale,
+ * computed in float32 and rounded once. */
+pal_status palette_lut_values(const palette *palette, void *values);
 
 /* The dense tensor, pal_dtype_bits(dtype)/8 bytes for each element, row-major. */
 pal_status palette_decode(const palette *palette, void *dense);

@@ -70,7 +70,7 @@ static uint16_t element(const palette *p, const uint8_t *indices, uint64_t at)
 
 static void check_decode(uint64_t *seed)
 {
-    palette p = {.dtype = PAL_FLOAT16, .vector_size = 1};
+    palette p = {.dtype = PAL_FLOAT16, .lut_dtype = PAL_FLOAT16, .vector_size = 1};
     uint64_t elements = 1;
     p.nbits = widths[random_below(seed, WIDTHS)];
     p.rank = 1 + random_below(seed, 4);

@@ -108,7 +108,7 @@ pal_status coreml_read_palette(const pal_model *model, size_t weight, palette **
     palette *p = mem_zeroed(1, sizeof *p);
     if (!p)
         return fail_memory("reading a palette");
-    p->dtype = lut.dtype;
+    p->dtype = p->lut_dtype = lut.dtype;
     p->rank = info->rank;
     memcpy(p->shape, info->shape, sizeof p->shape);
     p->lut = lut.data;
@@ -386,9 +386,7 @@ static void commit(pal_model *model, const replacement *r, Coreml__Operation *op
         weight->info.storage = PAL_STORAGE_PALETTIZED;
         weight->info.nbits = r->palette->nbits;
         weight->info.num_luts = palette_num_luts(r->palette);
-        weight->info.bytes =
-            palette_index_bytes(r->palette) +
-            palette_lut_elements(r->palette) * pal_dtype_bits(r->palette->dtype) / 8;
+        weight->info.bytes = palette_bytes(r->palette);
     } else {
         bool shared = false;
         for (size_t i = 0; i < state->buffer_count && !shared; i++)
