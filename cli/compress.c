@@ -3,7 +3,8 @@
 #include "cli.h"
 
 static const flag flags[] = {
-    {"output", 'o', "OUT", "Where to write the compressed model; IN itself is allowed. Must be given."},
+    {"output", 'o', "OUT",
+     "Where to write the compressed model; IN itself is allowed. Must be given."},
     {"json", 0, "FILE",
      "Also write the report as JSON; - writes it to standard output in the place of the table."},
     {"quiet", 'q', NULL, "No table and no progress bar."},
@@ -38,8 +39,7 @@ static int run(const arguments *arguments)
     }
     if (!status)
         status = pal_model_save(model, arguments->output, &bytes);
-    int code = status ? report_failure(status)
-                      : finish(arguments, model, report, bytes, started);
+    int code = status ? report_failure(status) : finish(arguments, model, report, bytes, started);
     pal_report_free(report);
     pal_model_free(model);
     return code;

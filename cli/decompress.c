@@ -45,9 +45,10 @@ const command command_decompress = {
     .name = "decompress",
     .usage = "IN -o OUT [options]",
     .summary = "turn palettized weights back into dense ones",
-    .details = "Writes the model with every palettized weight, by whichever tool it was made, stored "
-               "as the values that the runtime would compute from it. Weights compressed in other "
-               "ways stay as they are and are listed.",
+    .details =
+        "Writes the model with every palettized weight, by whichever tool it was made, stored "
+        "as the values that the runtime would compute from it. Weights compressed in other "
+        "ways stay as they are and are listed.",
     .flags = flags,
     .inputs = 1,
     .run = run,

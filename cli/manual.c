@@ -156,14 +156,15 @@ void print_manual_page(FILE *out)
         print_roff(out, (*c)->usage);
         fputs(".br\n", out);
     }
-    fputs(".SH DESCRIPTION\n"
-          "Palettization replaces the values of a weight tensor by 2^n shared values, a look\\-up "
-          "table, and an n\\-bit index for each weight. The result is a model file of the same kind, "
-          "for the stock runtime. Models are Core ML packages (.mlpackage) that hold an ML Program "
-          "of iOS15 or later; palettized weights need iOS16, and 3 bit or several look\\-up tables "
-          "for one weight iOS18.\n"
-          ".SH COMMANDS\n",
-          out);
+    fputs(
+        ".SH DESCRIPTION\n"
+        "Palettization replaces the values of a weight tensor by 2^n shared values, a look\\-up "
+        "table, and an n\\-bit index for each weight. The result is a model file of the same kind, "
+        "for the stock runtime. Models are Core ML packages (.mlpackage) that hold an ML Program "
+        "of iOS15 or later; palettized weights need iOS16, and 3 bit or several look\\-up tables "
+        "for one weight iOS18.\n"
+        ".SH COMMANDS\n",
+        out);
     for (const command *const *c = commands; *c; c++)
         print_roff_command(out, *c);
     fputs(".SH OPTIONS OF PALETTIZATION\n", out);

@@ -35,7 +35,7 @@ static char (*table_row(table *t))[CELL]
         t->cells = larger;
         t->capacity = capacity;
     }
-    char (*row)[CELL] = t->cells + t->rows++ * (size_t)t->columns;
+    char(*row)[CELL] = t->cells + t->rows++ * (size_t)t->columns;
     memset(row, 0, (size_t)t->columns * CELL);
     return row;
 }
@@ -113,13 +113,13 @@ static void put_entry(char (*row)[CELL], const pal_report_entry *entry)
 /* Weights that were changed. Returns how many. */
 static size_t print_changed(FILE *out, const pal_report *report)
 {
-    static const char *const headings[] = {"weight", "operator", "shape", "type", "bits", "LUTs",
-                                           "bytes",  "ratio",    "mse",   "psnr dB"};
+    static const char *const headings[] = {"weight", "operator", "shape", "type", "bits",
+                                           "LUTs",   "bytes",    "ratio", "mse",  "psnr dB"};
     static const bool right[] = {false, false, false, false, true, true, true, true, true, true};
     table t = {.columns = MAX_COLUMNS, .headings = headings, .right = right};
     for (size_t i = 0; i < pal_report_count(report); i++) {
         const pal_report_entry *entry = pal_report_get(report, i);
-        char (*row)[CELL] = entry->status == PAL_WEIGHT_SKIPPED ? NULL : table_row(&t);
+        char(*row)[CELL] = entry->status == PAL_WEIGHT_SKIPPED ? NULL : table_row(&t);
         if (row)
             put_entry(row, entry);
     }
@@ -139,7 +139,7 @@ static void print_reasons(FILE *out, const pal_report *report, bool skipped, con
         const pal_report_entry *entry = pal_report_get(report, i);
         if ((entry->status == PAL_WEIGHT_SKIPPED) != skipped || !*entry->reason)
             continue;
-        char (*row)[CELL] = table_row(&t);
+        char(*row)[CELL] = table_row(&t);
         if (!row)
             break;
         copy_printable(row[0], CELL, entry->weight.name);
@@ -172,8 +172,8 @@ void print_report(FILE *out, const pal_report *report, const totals *totals)
 
 void print_weights(FILE *out, pal_model *model, const pal_options *options)
 {
-    static const char *const headings[] = {"weight",  "operator", "shape", "type", "stored",
-                                           "bits",    "LUTs",     "bytes", "compress"};
+    static const char *const headings[] = {"weight", "operator", "shape", "type",    "stored",
+                                           "bits",   "LUTs",     "bytes", "compress"};
     static const bool right[] = {false, false, false, false, false, true, true, true, false};
     table t = {.columns = 9, .headings = headings, .right = right};
     uint64_t elements = 0, bytes = 0;
@@ -181,7 +181,7 @@ void print_weights(FILE *out, pal_model *model, const pal_options *options)
     for (size_t i = 0; i < count; i++) {
         const pal_weight *weight = pal_model_weight(model, i);
         const char *reason = pal_model_skip_reason(model, i, options);
-        char (*row)[CELL] = table_row(&t);
+        char(*row)[CELL] = table_row(&t);
         if (!row)
             break;
         copy_printable(row[0], CELL, weight->name);
@@ -207,8 +207,7 @@ void print_weights(FILE *out, pal_model *model, const pal_options *options)
     fprintf(out, "%s\n\n", pal_model_description(model));
     if (t.rows)
         table_print(out, &t);
-    fprintf(out,
-            "\n%zu weights, %llu elements in %s; %zu can be palettized; the file takes %s\n", count,
-            (unsigned long long)elements, weight_size, open, file_size);
+    fprintf(out, "\n%zu weights, %llu elements in %s; %zu can be palettized; the file takes %s\n",
+            count, (unsigned long long)elements, weight_size, open, file_size);
     free(t.cells);
 }

@@ -97,7 +97,7 @@ typedef enum pal_option_type {
 } pal_option_type;
 
 typedef struct pal_option {
-    const char *name;          /* "group_size"; on the command line --group-size */
+    const char *name; /* "group_size"; on the command line --group-size */
     pal_option_type type;
     const char *default_value; /* NULL: unset by default */
     int64_t minimum, maximum;  /* integers: the inclusive range */
@@ -175,11 +175,11 @@ PAL_API const char *pal_storage_name(pal_storage storage);
 
 /* One weight: a constant of floating type that the model holds. */
 typedef struct pal_weight {
-    const char *name; /* the value's name in the file, unique within its function */
+    const char *name;     /* the value's name in the file, unique within its function */
     const char *function; /* the function that holds it: "main" in most files */
-    const char *op;   /* type of the operator that uses it ("conv"), the first if several; "" */
-    size_t consumers; /* how many operators use it */
-    pal_dtype dtype;  /* of the dense values */
+    const char *op;       /* type of the operator that uses it ("conv"), the first if several; "" */
+    size_t consumers;     /* how many operators use it */
+    pal_dtype dtype;      /* of the dense values */
     size_t rank;
     uint64_t shape[PAL_MAX_RANK]; /* of the dense values, outermost dimension first */
     uint64_t elements;
@@ -248,8 +248,8 @@ PAL_API void pal_report_free(pal_report *report);
  * result. `progress` and `report` may be NULL. If any option needs a newer version of the format
  * than the model has (Core ML: 3 bit and several LUTs need iOS18), PAL_ERROR_UNSUPPORTED names both
  * and nothing is changed. */
-PAL_API pal_status pal_compress(pal_model *model, const pal_options *options,
-                                pal_progress progress, void *user, pal_report **report);
+PAL_API pal_status pal_compress(pal_model *model, const pal_options *options, pal_progress progress,
+                                void *user, pal_report **report);
 
 /* Turns every palettized weight, by whichever tool it was made, back into dense values, exactly
  * those that the runtime would compute. Weights compressed in other ways stay as they are and are

@@ -52,7 +52,8 @@ void writer_patch(file_writer *writer, uint64_t position, const void *data, size
 pal_status writer_close(file_writer *writer);
 
 /* Copies a file, or everything below a directory, following `skip`, which is asked with the path
- * relative to the root and may be NULL. Links to files are followed, links to directories refused. */
+ * relative to the root and may be NULL. Links to files are followed; links to directories are
+ * refused. */
 typedef bool (*copy_skip)(void *user, const char *relative);
 pal_status path_copy(const char *from, const char *to, copy_skip skip, void *user);
 

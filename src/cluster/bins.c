@@ -8,7 +8,7 @@
 
 enum {
     PATTERNS = 65536,
-    SMALL = 32768,           /* up to here a bitmap of the patterns that occur beats scanning all */
+    SMALL = 32768, /* up to here a bitmap of the patterns that occur beats scanning all */
     BLOCK = UINT32_C(1) << 31 /* what a 32-bit count holds for certain */
 };
 
@@ -48,7 +48,9 @@ static bool bins_reserve(bins *bins, size_t capacity)
 static pal_status fail_value(size_t index, double value)
 {
     return fail(PAL_ERROR_VALUE, "element %zu is %s", index,
-                isnan(value) ? "NaN" : value > 0 ? "infinite" : "minus infinity");
+                isnan(value) ? "NaN"
+                : value > 0  ? "infinite"
+                             : "minus infinity");
 }
 
 static pal_status check_importance(const float *importance, size_t n)

@@ -1,5 +1,5 @@
-/* Distinct values of a buffer, in ascending order, with how often (or with how much importance) each
- * occurs.
+/* Distinct values of a buffer, in ascending order, with how often (or with how much importance)
+ * each occurs.
  *
  * This is what makes the scalar algorithms cheap: float16 and bfloat16 have at most 65,536 values,
  * so that a histogram, one pass over the weights, is all that clustering ever reads of them. */
@@ -17,9 +17,9 @@
  * Start from {0}. -0 counts as 0. */
 typedef struct bins {
     size_t count;
-    double *value; /* ascending, distinct */
-    double *mass;  /* > 0: occurrences, or summed importance */
-    double *times; /* occurrences; the same array as mass when there is no importance */
+    double *value;     /* ascending, distinct */
+    double *mass;      /* > 0: occurrences, or summed importance */
+    double *times;     /* occurrences; the same array as mass when there is no importance */
     uint16_t *pattern; /* 16-bit types: the bit pattern of value; -0 has the pattern of 0 here */
     size_t capacity;
     double *times_storage;

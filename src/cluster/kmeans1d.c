@@ -222,8 +222,8 @@ enum { GUESSES = 8 }; /* before the search falls back to steps that are sure to 
 
 /* A path with exactly k edges, k < p->last. `penalty` is a first guess on entry (or 0) and one that
  * fits k on return. */
-static pal_status path_with_edges(const problem *p, size_t k, double *penalty, kmeans1d_workspace *w,
-                                  path *result)
+static pal_status path_with_edges(const problem *p, size_t k, double *penalty,
+                                  kmeans1d_workspace *w, path *result)
 {
     uint32_t ends[2] = {0, (uint32_t)p->last};
     path few = {.edges = 1, .gain = path_gain(p, ends, 1)};
@@ -314,8 +314,8 @@ static double estimate_error(const bins *bins, const node *nodes, size_t k)
     for (size_t begin = 0, end; begin < bins->count; begin = end) {
         for (end = begin + 1; end < bins->count && nodes[end].s0 - nodes[begin].s0 < slice;)
             end++;
-        double width = (end < bins->count ? bins->value[end] : bins->value[end - 1]) -
-                       bins->value[begin];
+        double width =
+            (end < bins->count ? bins->value[end] : bins->value[end - 1]) - bins->value[begin];
         integral += cbrt((nodes[end].s0 - nodes[begin].s0) * width * width);
     }
     return integral * integral * integral / (12.0 * (double)k * (double)k);
@@ -325,8 +325,8 @@ static double estimate_error(const bins *bins, const node *nodes, size_t k)
  * average cluster. Returns how many bins that leaves. */
 static size_t coarsen(const bins *bins, kmeans1d_workspace *w, double cluster_error)
 {
-    const double most = 12 * cluster_error /
-                        (COARSE_PER_CLUSTER * COARSE_PER_CLUSTER * COARSE_PER_CLUSTER);
+    const double most =
+        12 * cluster_error / (COARSE_PER_CLUSTER * COARSE_PER_CLUSTER * COARSE_PER_CLUSTER);
     size_t count = 0, begin = 0;
     w->coarse[0] = w->nodes[0];
     for (size_t i = 1; i <= bins->count; i++) {

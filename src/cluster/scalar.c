@@ -63,9 +63,9 @@ static pal_status assign(scalar_workspace *workspace, scalar_lut *lut)
         }
     }
     for (unsigned i = 0; i < SCALAR_MAX_LUT; i++)
-        workspace->threshold[i] =
-            i + 1 < lut->size ? float_below((lut->centroid[i] + lut->centroid[i + 1]) / 2)
-                              : INFINITY;
+        workspace->threshold[i] = i + 1 < lut->size
+                                      ? float_below((lut->centroid[i] + lut->centroid[i + 1]) / 2)
+                                      : INFINITY;
     return PAL_OK;
 }
 
@@ -143,7 +143,8 @@ pal_status pal_kmeans_f16(const uint16_t *values, const float *importance, size_
                           uint16_t *centroids, uint8_t *indices, double *squared_error)
 {
     scalar_lut lut;
-    pal_status status = kmeans(GRID_FLOAT16, values, importance, n, k, &lut, indices, squared_error);
+    pal_status status =
+        kmeans(GRID_FLOAT16, values, importance, n, k, &lut, indices, squared_error);
     for (unsigned i = 0; !status && i < k; i++)
         centroids[i] = f16_from_double(lut.centroid[i]);
     return status;
@@ -164,7 +165,8 @@ pal_status pal_kmeans_f32(const float *values, const float *importance, size_t n
                           float *centroids, uint8_t *indices, double *squared_error)
 {
     scalar_lut lut;
-    pal_status status = kmeans(GRID_FLOAT32, values, importance, n, k, &lut, indices, squared_error);
+    pal_status status =
+        kmeans(GRID_FLOAT32, values, importance, n, k, &lut, indices, squared_error);
     for (unsigned i = 0; !status && i < k; i++)
         centroids[i] = (float)lut.centroid[i];
     return status;

@@ -1,7 +1,7 @@
 /* Scalar clustering of a buffer: bins, a look-up table chosen on them, and an index for each value.
  *
- * The order of calls: scalar_bins(), then one of the scalar_lut_ functions, then scalar_indices() as
- * often as needed (it may be given the buffer in pieces). A workspace serves one thread and is
+ * The order of calls: scalar_bins(), then one of the scalar_lut_ functions, then scalar_indices()
+ * as often as needed (it may be given the buffer in pieces). A workspace serves one thread and is
  * reused from one buffer to the next. */
 #ifndef PAL_CLUSTER_SCALAR_H
 #define PAL_CLUSTER_SCALAR_H
@@ -12,17 +12,17 @@
 enum { SCALAR_MAX_LUT = 256 };
 
 typedef struct scalar_lut {
-    unsigned size;                  /* entries */
+    unsigned size;                   /* entries */
     double centroid[SCALAR_MAX_LUT]; /* ascending, each a value of the grid */
-    double squared_error;           /* sum over all values of (value - its centroid)^2 */
-    double weighted_error;          /* the same, times importance */
+    double squared_error;            /* sum over all values of (value - its centroid)^2 */
+    double weighted_error;           /* the same, times importance */
 } scalar_lut;
 
 typedef struct scalar_workspace {
     bins bins;
     kmeans1d_workspace kmeans;
-    uint8_t *index_of_pattern;              /* 16-bit types, for the patterns in the bins */
-    float threshold[SCALAR_MAX_LUT];        /* float32: index = how many of them are below */
+    uint8_t *index_of_pattern;       /* 16-bit types, for the patterns in the bins */
+    float threshold[SCALAR_MAX_LUT]; /* float32: index = how many of them are below */
     grid grid;
 } scalar_workspace;
 

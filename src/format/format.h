@@ -30,7 +30,7 @@ struct pal_model {
     uint64_t bytes;
     model_weight *weights;
     size_t weight_count;
-    void *state; /* the format's own */
+    void *state;          /* the format's own */
     char description[64]; /* filled by open() */
     char *text;           /* what pal_model_skip_reason() returned last */
 };
@@ -47,8 +47,8 @@ typedef struct format {
     /* Whether this file's version can express such a palette of the weight. Otherwise
      * PAL_ERROR_UNSUPPORTED, naming the option and the version that it needs. */
     pal_status (*can_express)(const pal_model *model, size_t weight, unsigned nbits, bool grouped);
-    /* The palette of a weight whose storage is PAL_STORAGE_PALETTIZED. Its LUT and indices may point
-     * into the file. */
+    /* The palette of a weight whose storage is PAL_STORAGE_PALETTIZED. Its LUT and indices may
+     * point into the file. */
     pal_status (*read_palette)(const pal_model *model, size_t weight, palette **out);
     /* Replaces all the listed weights or, on failure, none. On success the palettes and dense
      * buffers belong to the model, and infos are up to date. */

@@ -3,8 +3,8 @@
 #include <string.h>
 
 enum {
-    MAX_DEPTH = 100,          /* as in Google's parsers */
-    MEMORY_PER_BYTE = 64,     /* real files need about 10 */
+    MAX_DEPTH = 100,      /* as in Google's parsers */
+    MEMORY_PER_BYTE = 64, /* real files need about 10 */
     MEMORY_BASE = 256 * 1024,
 };
 
@@ -99,7 +99,8 @@ pal_status protobuf_parse(const char *path, const ProtobufCMessageDescriptor *de
     if (*out)
         return PAL_OK;
     if (arena->failed && arena->limit - arena->used < arena->limit / 2)
-        return fail(PAL_ERROR_FORMAT, "%s: takes more memory to read than its size justifies", path);
+        return fail(PAL_ERROR_FORMAT, "%s: takes more memory to read than its size justifies",
+                    path);
     if (arena->failed)
         return fail_memory("reading a model");
     return fail(PAL_ERROR_FORMAT, "%s: damaged: cannot be read as a %s message", path,

@@ -23,8 +23,8 @@ void *protobuf_new(mem_arena *arena, const ProtobufCMessageDescriptor *descripto
 static inline bool protobuf_equal(ProtobufCBinaryData text, const char *expected)
 {
     size_t n = __builtin_strlen(expected);
-    return text.len == n && __builtin_memcmp(text.data ? text.data : (const uint8_t *)"",
-                                             expected, n) == 0;
+    return text.len == n &&
+           __builtin_memcmp(text.data ? text.data : (const uint8_t *)"", expected, n) == 0;
 }
 
 #endif

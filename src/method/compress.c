@@ -1,8 +1,8 @@
 /* Palettizing a model from its weights alone: kmeans, uniform, unique.
  *
- * The unit of work is a few consecutive groups of one weight. Units of all weights are shared by the
- * threads, the largest first; each writes to places of its own, so the result is the same in any
- * order. */
+ * The unit of work is a few consecutive groups of one weight. Units of all weights are shared by
+ * the threads, the largest first; each writes to places of its own, so the result is the same in
+ * any order. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,14 +20,14 @@
 /* One weight on its way. */
 typedef struct target {
     plan plan;
-    bool wanted;    /* to be palettized; may turn false when its values are seen */
-    size_t source;  /* the weight whose palette it shares; itself if none */
+    bool wanted;   /* to be palettized; may turn false when its values are seen */
+    size_t source; /* the weight whose palette it shares; itself if none */
     grid grid;
     unsigned nbits;
     size_t outer, inner;   /* elements before and after the channel axis */
     size_t group_elements; /* of all outer parts together */
     palette *palette;
-    uint8_t *indices;   /* unpacked, where groups interleave (outer > 1) */
+    uint8_t *indices; /* unpacked, where groups interleave (outer > 1) */
     double *group_error, *group_peak;
     unsigned *group_distinct;
     size_t units_left;
@@ -251,8 +251,7 @@ static pal_status cluster_group(compression *c, const unit *unit, uint64_t group
     const void *values = group_values(c, unit, group, thread);
     if (!values)
         return fail_memory("gathering a group");
-    pal_status status =
-        scalar_bins(&thread->clustering, t->grid, values, NULL, t->group_elements);
+    pal_status status = scalar_bins(&thread->clustering, t->grid, values, NULL, t->group_elements);
     if (status == PAL_ERROR_VALUE) {
         t->group_error[group] = NAN; /* the weight will be skipped */
         return PAL_OK;
@@ -298,7 +297,8 @@ static pal_status run_unit(void *user, int thread_number, size_t i)
         status = cluster_group(c, unit, g, thread);
     if (!status && packs && t->outer == 1)
         pack_indices(thread->indices, unit->elements, t->nbits,
-                     (uint8_t *)t->palette->indices + unit->first * t->group_elements * t->nbits / 8);
+                     (uint8_t *)t->palette->indices +
+                         unit->first * t->group_elements * t->nbits / 8);
     return status ? fail_context(status, "%s", c->model->weights[unit->weight].info.name) : PAL_OK;
 }
 
@@ -310,7 +310,8 @@ static bool unit_done(void *user, size_t i)
     const model_weight *weight = &c->model->weights[unit->weight];
     if (--t->units_left == 0 && !c->counting) {
         if (t->indices) {
-            pack_indices(t->indices, weight->info.elements, t->nbits, (uint8_t *)t->palette->indices);
+            pack_indices(t->indices, weight->info.elements, t->nbits,
+                         (uint8_t *)t->palette->indices);
             free(t->indices);
             t->indices = NULL;
         }
@@ -359,7 +360,9 @@ static void skip_not_finite(compression *c, size_t i)
                            : (double)f16_to_float(((const uint16_t *)weight->dense)[e]);
         if (!isfinite(value)) {
             snprintf(reason, sizeof reason, "element %llu is %s", (unsigned long long)e,
-                     isnan(value) ? "NaN" : value > 0 ? "infinite" : "minus infinity");
+                     isnan(value) ? "NaN"
+                     : value > 0  ? "infinite"
+                                  : "minus infinity");
             break;
         }
     }

@@ -25,7 +25,8 @@ static pal_status decode(decompression *d, size_t i, const palette *palette)
     *mine = (decoded){palette->lut, palette->indices, NULL};
     for (size_t j = 0; j < d->count && !mine->dense; j++)
         if (d->decoded[j].lut == mine->lut && d->decoded[j].indices == mine->indices &&
-            d->model->weights[d->list[j].weight].info.elements == d->model->weights[i].info.elements)
+            d->model->weights[d->list[j].weight].info.elements ==
+                d->model->weights[i].info.elements)
             mine->dense = d->decoded[j].dense;
     pal_status status = PAL_OK;
     if (!mine->dense) {

@@ -10,7 +10,8 @@
 
 static const pal_option table[] = {
     {"nbits", PAL_OPTION_INTEGER, NULL, 1, 8, "1|2|3|4|6|8", "N",
-     "Bits for each weight: 1, 2, 3, 4, 6 or 8; the look-up table has 2^N entries. Must be given for "
+     "Bits for each weight: 1, 2, 3, 4, 6 or 8; the look-up table has 2^N entries. Must be given "
+     "for "
      "the modes kmeans and uniform; unique finds its own. 3 bit needs iOS18."},
     {"mode", PAL_OPTION_CHOICE, "kmeans", 0, 0, "kmeans|uniform|unique", "MODE",
      "How the look-up table is chosen. kmeans: the entries of least squared error, the global "
@@ -123,9 +124,8 @@ pal_status pal_options_set(pal_options *options, const char *name, const char *v
                 return fail(PAL_ERROR_ARGUMENT, "%s: %s is less than %lld", option->name, value,
                             (long long)option->minimum);
             if (!option->choices)
-                return fail(PAL_ERROR_ARGUMENT, "%s: %s is not between %lld and %lld",
-                            option->name, value, (long long)option->minimum,
-                            (long long)option->maximum);
+                return fail(PAL_ERROR_ARGUMENT, "%s: %s is not between %lld and %lld", option->name,
+                            value, (long long)option->minimum, (long long)option->maximum);
         }
         value = number;
     }

@@ -41,7 +41,8 @@ static void plan_groups(const pal_weight *weight, const settings *settings, plan
     out->group_size = divisor_below(channels, settings->group_size);
     out->groups = channels / out->group_size;
     if (out->group_size != settings->group_size)
-        snprintf(out->remark, sizeof out->remark, "groups of %llu: %llu channels are not a multiple of %llu",
+        snprintf(out->remark, sizeof out->remark,
+                 "groups of %llu: %llu channels are not a multiple of %llu",
                  (unsigned long long)out->group_size, (unsigned long long)channels,
                  (unsigned long long)settings->group_size);
 }
@@ -62,10 +63,9 @@ void plan_weight(const pal_model *model, size_t i, const settings *settings, pla
     else if (info->rank < 2)
         snprintf(out->reason, sizeof out->reason, "it is a vector, not a matrix");
     else if (info->elements <= settings->weight_threshold || info->elements == 0)
-        snprintf(out->reason, sizeof out->reason,
-                 "%llu elements, not more than weight_threshold %llu",
-                 (unsigned long long)info->elements,
-                 (unsigned long long)settings->weight_threshold);
+        snprintf(
+            out->reason, sizeof out->reason, "%llu elements, not more than weight_threshold %llu",
+            (unsigned long long)info->elements, (unsigned long long)settings->weight_threshold);
     else if (settings->granularity == GRANULARITY_PER_GROUPED_CHANNEL)
         plan_groups(info, settings, out);
 }

@@ -171,8 +171,8 @@ static void apply_scale(const palette *p, void *dense)
 
 /* Copies n entries of one table to the places of the dense tensor, `stride` elements apart for the
  * values of a vector. */
-static void decode_run(const palette *p, const void *values, const uint8_t *indices, size_t n, uint64_t table,
-                       uint64_t stride, uint64_t at, void *dense)
+static void decode_run(const palette *p, const void *values, const uint8_t *indices, size_t n,
+                       uint64_t table, uint64_t stride, uint64_t at, void *dense)
 {
     const uint64_t entries = table * p->vector_size << p->nbits;
     for (size_t v = 0; v < p->vector_size; v++) {
@@ -231,8 +231,8 @@ static void decode_indices(const palette *p, const void *values, void *dense)
     for (uint64_t first = 0; first < count; first += row) {
         uint64_t table = 0, at = 0;
         for (size_t d = 0; d < inner; d++) {
-            table += coordinate[d] / (palette_index_dimension(p, d) / p->blocks[d]) *
-                     table_stride[d];
+            table +=
+                coordinate[d] / (palette_index_dimension(p, d) / p->blocks[d]) * table_stride[d];
             at += coordinate[d] * stride[d] * (vectors && d == p->vector_axis ? p->vector_size : 1);
         }
         for (uint64_t i = 0, n; i < row; i += n) {

@@ -21,7 +21,7 @@ typedef struct palette {
     const uint8_t *indices;        /* packed, row-major over the index shape */
     const void *scale;             /* in dtype: what the looked-up values are multiplied by; NULL */
     uint64_t scale_shape[PAL_MAX_RANK]; /* of scale: each 1 or that of shape */
-    void *owned[5];                /* what of the above is to be freed with the palette */
+    void *owned[5];                     /* what of the above is to be freed with the palette */
 } palette;
 
 /* A palette of scalars of the tensor's own type, with `groups` tables along `axis` (1: one table),

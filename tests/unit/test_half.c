@@ -24,7 +24,8 @@ static void test_f16_rounding(void **state)
 {
     (void)state;
     for (uint32_t h = 0; h < 0x7bff; h++) {
-        double low = (double)f16_to_float((uint16_t)h), high = (double)f16_to_float((uint16_t)(h + 1));
+        double low = (double)f16_to_float((uint16_t)h),
+               high = (double)f16_to_float((uint16_t)(h + 1));
         double middle = (low + high) / 2;
         assert_int_equal(f16_from_double(middle), h % 2 ? h + 1 : h);
         assert_int_equal(f16_from_double(nextafter(middle, 0)), h);

@@ -146,8 +146,7 @@ static void compare(uint64_t *seed, size_t most, bool weighted, bool exhaustivel
         mass[i] = pairs[2 * i + 1];
         scale += mass[i] * (value[i] - value[0]) * (value[i] - value[0]);
     }
-    double expected =
-        exhaustively ? exhaustive(value, mass, n, k) : dynamic(value, mass, n, k);
+    double expected = exhaustively ? exhaustive(value, mass, n, k) : dynamic(value, mass, n, k);
     double found = library_error(values, weighted ? importance : NULL, n, k);
     if (fabs(found - expected) > 1e-12 * scale + 1e-9 * expected)
         print_error("n %zu k %u kind %d: found %.17g, best %.17g\n", n, k, kind, found, expected);
@@ -351,9 +350,9 @@ static void test_monotone(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exhaustive),   cmocka_unit_test(test_dynamic),
-        cmocka_unit_test(test_many_values),  cmocka_unit_test(test_few_distinct),
-        cmocka_unit_test(test_signed_zero),  cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_exhaustive),      cmocka_unit_test(test_dynamic),
+        cmocka_unit_test(test_many_values),     cmocka_unit_test(test_few_distinct),
+        cmocka_unit_test(test_signed_zero),     cmocka_unit_test(test_refused),
         cmocka_unit_test(test_zero_importance), cmocka_unit_test(test_monotone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

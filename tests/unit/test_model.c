@@ -140,8 +140,8 @@ static void test_uniform(void **state)
 {
     (void)state;
     round_trip((const char *const[]){"nbits", "4", "mode", "uniform", NULL});
-    round_trip((const char *const[]){"nbits", "6", "mode", "uniform", "weight_threshold", "0",
-                                     NULL});
+    round_trip(
+        (const char *const[]){"nbits", "6", "mode", "uniform", "weight_threshold", "0", NULL});
 }
 
 /* A model that was palettized and made dense again holds few distinct values: unique finds them. */
@@ -188,9 +188,9 @@ static void test_deterministic(void **state)
     char *paths[2] = {path_join(directory, "one.mlpackage"), path_join(directory, "two.mlpackage")};
     for (int i = 0; i < 2; i++) {
         pal_model *model;
-        pal_options *options = options_with((const char *const[]){
-            "nbits", "4", "granularity", "per_grouped_channel", "group_size", "4", "threads",
-            i ? "3" : "1", NULL});
+        pal_options *options =
+            options_with((const char *const[]){"nbits", "4", "granularity", "per_grouped_channel",
+                                               "group_size", "4", "threads", i ? "3" : "1", NULL});
         assert_ok(pal_model_open(EXAMPLE_PACKAGE, &model));
         assert_ok(pal_compress(model, options, NULL, NULL, NULL));
         assert_ok(pal_model_save(model, paths[i], NULL));
@@ -269,8 +269,8 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_per_tensor), cmocka_unit_test(test_grouped),
-        cmocka_unit_test(test_uniform),    cmocka_unit_test(test_unique),
+        cmocka_unit_test(test_per_tensor),    cmocka_unit_test(test_grouped),
+        cmocka_unit_test(test_uniform),       cmocka_unit_test(test_unique),
         cmocka_unit_test(test_deterministic), cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_refused),
     };

@@ -51,11 +51,21 @@ static void test_refused(void **state)
 {
     (void)state;
     static const char *const wrong[][2] = {
-        {"nbits", "5"},          {"nbits", "0"},           {"nbits", ""},
-        {"nbits", "4x"},         {"nbits", " 4"},          {"nbits", "99999999999999999999"},
-        {"mode", "median"},      {"mode", ""},             {"mode", "kmeans|uniform"},
-        {"group_size", "0"},     {"group_size", "-4"},     {"weight_threshold", "-1"},
-        {"granularity", "none"}, {"channel_axis", "1000"}, {"bits", "4"},
+        {"nbits", "5"},
+        {"nbits", "0"},
+        {"nbits", ""},
+        {"nbits", "4x"},
+        {"nbits", " 4"},
+        {"nbits", "99999999999999999999"},
+        {"mode", "median"},
+        {"mode", ""},
+        {"mode", "kmeans|uniform"},
+        {"group_size", "0"},
+        {"group_size", "-4"},
+        {"weight_threshold", "-1"},
+        {"granularity", "none"},
+        {"channel_axis", "1000"},
+        {"bits", "4"},
     };
     pal_options *options;
     assert_ok(pal_options_new(&options));
@@ -84,8 +94,8 @@ static void test_agreement(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_table),
-        cmocka_unit_test(test_set),      cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_defaults),  cmocka_unit_test(test_table),
+        cmocka_unit_test(test_set),       cmocka_unit_test(test_refused),
         cmocka_unit_test(test_agreement),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -64,8 +64,8 @@ static uint16_t element(const palette *p, const uint8_t *indices, uint64_t at)
         index = index * size + c;
         table = table * p->blocks[d] + c / (size / p->blocks[d]);
     }
-    return ((const uint16_t *)p->lut)[((table << p->nbits) + indices[index]) * p->vector_size +
-                                      within];
+    return (
+        (const uint16_t *)p->lut)[((table << p->nbits) + indices[index]) * p->vector_size + within];
 }
 
 static void check_decode(uint64_t *seed)

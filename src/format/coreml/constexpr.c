@@ -260,11 +260,12 @@ static Coreml__Operation *make_packed(coreml *state, const Coreml__Operation *ol
         return NULL;
     for (size_t d = 0; d < p->rank; d++)
         shape[d] = (uint32_t)p->shape[d];
-    tensor indices = {PAL_UINT8, 1, {palette_index_bytes(p)}, palette_index_bytes(p),
-                      palette_index_bytes(p), p->indices, false};
+    tensor indices = {
+        PAL_UINT8,  1,    {palette_index_bytes(p)}, palette_index_bytes(p), palette_index_bytes(p),
+        p->indices, false};
     uint64_t entries = palette_lut_elements(p);
-    tensor lut = {p->dtype, 1, {entries}, entries, entries * pal_dtype_bits(p->dtype) / 8, p->lut,
-                  false};
+    tensor lut = {p->dtype, 1,    {entries}, entries, entries * pal_dtype_bits(p->dtype) / 8,
+                  p->lut,   false};
     tensor dimensions = {PAL_UINT32, 1, {p->rank}, p->rank, p->rank * sizeof *shape, shape, false};
     Coreml__ValueEntry *entries_made[3] = {
         attribute_make(state, "indices", value_make(state, file, &indices)),

@@ -94,8 +94,8 @@ typedef struct weight_place {
 } weight_place;
 
 typedef struct coreml {
-    const char *package;    /* path, of the model */
-    char *model_item;       /* of model.mlmodel inside the package: "Data/com.apple..." */
+    const char *package; /* path, of the model */
+    char *model_item;    /* of model.mlmodel inside the package: "Data/com.apple..." */
     char *model_path;
     mem_arena parsed, edits; /* the file's messages; new ones and names */
     Coreml__Model *root;
@@ -114,8 +114,8 @@ typedef struct coreml {
 /* Opens a weight file once, by the name that a Value gives it. */
 pal_status coreml_weight_file(coreml *state, ProtobufCBinaryData name, weight_file **out);
 
-/* Calls visit for every Value in the model, those in lists and nested blocks included, always in the
- * same order. */
+/* Calls visit for every Value in the model, those in lists and nested blocks included, always in
+ * the same order. */
 typedef pal_status (*value_visit)(void *user, Coreml__Value *value);
 pal_status coreml_visit_values(Coreml__Model *model, value_visit visit, void *user);
 
@@ -139,11 +139,13 @@ typedef struct tensor {
 /* Type and shape only. PAL_ERROR_FORMAT for an overflowing shape; false in *known for anything but
  * a tensor of fixed shape and of a type we know. */
 pal_status value_type_read(const Coreml__ValueType *type, tensor *out, bool *known);
-/* The whole tensor; `what` names it in messages. Its data lie in the file or in the parsed model. */
+/* The whole tensor; `what` names it in messages. Its data lie in the file or in the parsed model.
+ */
 pal_status value_read(coreml *state, const Coreml__Value *value, const char *what, tensor *out);
 
 /* A Value that holds this tensor: in the weight file `file` if given and the tensor has at least 10
- * elements, otherwise in place. The data must live as long as the state. NULL when out of memory. */
+ * elements, otherwise in place. The data must live as long as the state. NULL when out of memory.
+ */
 Coreml__Value *value_make(coreml *state, const weight_file *file, const tensor *tensor);
 Coreml__ValueType *value_type_make(coreml *state, const tensor *tensor);
 

@@ -38,7 +38,8 @@ static pal_status read_manifest(coreml *state)
     json_error_t error;
     json_t *manifest = json_loadb(map.data ? (const char *)map.data : "", map.size, 0, &error);
     const char *root = json_string_value(json_object_get(manifest, "rootModelIdentifier"));
-    json_t *item = root ? json_object_get(json_object_get(manifest, "itemInfoEntries"), root) : NULL;
+    json_t *item =
+        root ? json_object_get(json_object_get(manifest, "itemInfoEntries"), root) : NULL;
     const char *item_path = json_string_value(json_object_get(item, "path"));
     if (!manifest)
         status = fail(PAL_ERROR_FORMAT, "%s:%d: not JSON: %s", path, error.line, error.text);
@@ -154,9 +155,9 @@ pal_status coreml_weight_file(coreml *state, ProtobufCBinaryData name, weight_fi
     if (!mem_grow((void **)&state->files, &state->file_capacity, state->file_count + 1,
                   sizeof *state->files))
         return fail_memory("opening a weight file");
-    char *directory = strndup(state->model_path,
-                              strlen(state->model_path) - strlen(state->model_item) +
-                                  model_directory_length(state));
+    char *directory =
+        strndup(state->model_path, strlen(state->model_path) - strlen(state->model_item) +
+                                       model_directory_length(state));
     weight_file file = {.name = strdup(text),
                         .path = directory ? path_join(directory, text + prefix) : NULL};
     free(directory);

@@ -201,8 +201,8 @@ static bool bool_parameter(const walk *w, const Coreml__Operation *operation, co
 
 /* The output-channel axis of a weight of this rank as input `key` of the operator; the rules are
  * those of coremltools, so that group_size means the same. */
-static int channel_axis(const walk *w, const Coreml__Operation *operation,
-                        ProtobufCBinaryData key, size_t rank)
+static int channel_axis(const walk *w, const Coreml__Operation *operation, ProtobufCBinaryData key,
+                        size_t rank)
 {
     if (protobuf_equal(operation->type, "conv_transpose"))
         return rank > 1 ? 1 : 0;

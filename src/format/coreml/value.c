@@ -70,9 +70,8 @@ static pal_status read_blob_value(coreml *state, const Coreml__BlobFileValue *re
 
 static pal_status read_immediate_value(const Coreml__ImmediateValue *immediate, tensor *out)
 {
-    const Coreml__TensorValue *t = immediate->value_case == COREML__IMMEDIATE_VALUE__VALUE_TENSOR
-                                       ? immediate->tensor
-                                       : NULL;
+    const Coreml__TensorValue *t =
+        immediate->value_case == COREML__IMMEDIATE_VALUE__VALUE_TENSOR ? immediate->tensor : NULL;
     uint64_t bytes = 0;
     if (t && t->value_case == COREML__TENSOR_VALUE__VALUE_FLOATS && t->floats &&
         out->dtype == PAL_FLOAT32) {
@@ -162,7 +161,8 @@ static bool pending_find_or_add(coreml *state, const tensor *tensor, size_t *ind
     return true;
 }
 
-static Coreml__BlobFileValue *blob_make(coreml *state, const weight_file *file, const tensor *tensor)
+static Coreml__BlobFileValue *blob_make(coreml *state, const weight_file *file,
+                                        const tensor *tensor)
 {
     size_t index;
     Coreml__BlobFileValue *reference = NEW(state, coreml__blob_file_value__descriptor);
