@@ -3,6 +3,14 @@
 
 #include "cli.h"
 
+int report_failure(pal_status status)
+{
+    fprintf(stderr, "palettize: %s\n", pal_error_message());
+    if (status == PAL_ERROR_CANCELLED)
+        return EXIT_INTERRUPTED;
+    return status == PAL_ERROR_ARGUMENT ? EXIT_BAD_USAGE : EXIT_BAD_INPUT;
+}
+
 static int complain(const command *command, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

@@ -54,6 +54,9 @@ extern const command *const commands[];
 int arguments_parse(const command *command, int argc, char **argv, arguments *out, bool *done);
 void arguments_free(arguments *arguments);
 
+/* Says pal_error_message() on standard error; returns the exit code for the status. */
+int report_failure(pal_status status);
+
 /* ---------------------------------------------------------------- manual.c */
 
 void print_usage(FILE *out, const command *command);
@@ -86,8 +89,9 @@ typedef struct totals {
     double seconds;
 } totals;
 
-void print_report(FILE *out, const pal_report *report, const totals *totals);
-void print_weights(FILE *out, pal_model *model, const pal_options *options);
+/* Both return an exit code. */
+int print_report(FILE *out, const pal_report *report, const totals *totals);
+int print_weights(FILE *out, pal_model *model, const pal_options *options);
 
 /* ---------------------------------------------------------------- json.c */
 
@@ -96,8 +100,5 @@ json_t *json_from_model(pal_model *model, const pal_options *options);
 /* Writes to a file, or to standard output for "-". Takes over the reference. Returns 0 or an exit
  * code. */
 int json_write(json_t *json, const char *path);
-
-/* Says pal_error_message() on standard error; returns the exit code for the status. */
-int report_failure(pal_status status);
 
 #endif

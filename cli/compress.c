@@ -16,9 +16,12 @@ static int finish(const arguments *arguments, pal_model *model, const pal_report
 {
     const totals totals = {"compressed", pal_model_bytes(model), bytes, now_seconds() - started};
     bool json_to_stdout = arguments->json && strcmp(arguments->json, "-") == 0;
+    int code = 0;
     if (!arguments->quiet && !json_to_stdout)
-        print_report(stdout, report, &totals);
-    return arguments->json ? json_write(json_from_report(report, &totals), arguments->json) : 0;
+        code = print_report(stdout, report, &totals);
+    if (!code && arguments->json)
+        code = json_write(json_from_report(report, &totals), arguments->json);
+    return code;
 }
 
 static int run(const arguments *arguments)

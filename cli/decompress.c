@@ -32,8 +32,8 @@ static int run(const arguments *arguments)
                                now_seconds() - started};
         bool json_to_stdout = arguments->json && arguments->json[0] == '-' && !arguments->json[1];
         if (!arguments->quiet && !json_to_stdout)
-            print_report(stdout, report, &totals);
-        if (arguments->json)
+            code = print_report(stdout, report, &totals);
+        if (!code && arguments->json)
             code = json_write(json_from_report(report, &totals), arguments->json);
     }
     pal_report_free(report);

@@ -15,7 +15,7 @@ static int run(const arguments *arguments)
     else if (arguments->json)
         code = json_write(json_from_model(model, arguments->options), "-");
     else
-        print_weights(stdout, model, arguments->options);
+        code = print_weights(stdout, model, arguments->options);
     pal_model_free(model);
     return code;
 }

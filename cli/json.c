@@ -5,6 +5,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* An object or array that lost a member for want of memory is not written. */
+static bool incomplete;
+
+static void put(json_t *object, const char *key, json_t *value)
+{
+    incomplete = json_object_set_new(object, key, value) || incomplete;
+}
+
+static void append(json_t *array, json_t *value)
+{
+    incomplete = json_array_append_new(array, value) || incomplete;
+}
+
 /* A string from a file: bytes that are no UTF-8 become question marks. */
 static json_t *text(const char *from)
 {
@@ -23,22 +36,22 @@ static json_t *shape_of(const pal_weight *weight)
 {
     json_t *shape = json_array();
     for (size_t d = 0; d < weight->rank; d++)
-        json_array_append_new(shape, json_integer((json_int_t)weight->shape[d]));
+        append(shape, json_integer((json_int_t)weight->shape[d]));
     return shape;
 }
 
 static json_t *from_weight(const pal_weight *weight)
 {
     json_t *object = json_object();
-    json_object_set_new(object, "name", text(weight->name));
-    json_object_set_new(object, "function", text(weight->function));
-    json_object_set_new(object, "op", text(weight->op));
-    json_object_set_new(object, "shape", shape_of(weight));
-    json_object_set_new(object, "dtype", json_string(pal_dtype_name(weight->dtype)));
-    json_object_set_new(object, "storage", json_string(pal_storage_name(weight->storage)));
-    json_object_set_new(object, "nbits", json_integer(weight->nbits));
-    json_object_set_new(object, "num_luts", json_integer((json_int_t)weight->num_luts));
-    json_object_set_new(object, "bytes", json_integer((json_int_t)weight->bytes));
+    put(object, "name", text(weight->name));
+    put(object, "function", text(weight->function));
+    put(object, "op", text(weight->op));
+    put(object, "shape", shape_of(weight));
+    put(object, "dtype", json_string(pal_dtype_name(weight->dtype)));
+    put(object, "storage", json_string(pal_storage_name(weight->storage)));
+    put(object, "nbits", json_integer(weight->nbits));
+    put(object, "num_luts", json_integer((json_int_t)weight->num_luts));
+    put(object, "bytes", json_integer((json_int_t)weight->bytes));
     return object;
 }
 
@@ -56,26 +69,24 @@ json_t *json_from_report(const pal_report *report, const totals *totals)
 {
     json_t *object = json_object(), *weights = json_array();
     double after = (double)totals->bytes_after;
-    json_object_set_new(object, "ratio",
-                        json_real(after > 0 ? (double)totals->bytes_before / after : 0));
-    json_object_set_new(object, "bytes_before", json_integer((json_int_t)totals->bytes_before));
-    json_object_set_new(object, "bytes_after", json_integer((json_int_t)totals->bytes_after));
-    json_object_set_new(object, "seconds", json_real(totals->seconds));
+    put(object, "ratio", json_real(after > 0 ? (double)totals->bytes_before / after : 0));
+    put(object, "bytes_before", json_integer((json_int_t)totals->bytes_before));
+    put(object, "bytes_after", json_integer((json_int_t)totals->bytes_after));
+    put(object, "seconds", json_real(totals->seconds));
     for (size_t i = 0; i < pal_report_count(report); i++) {
         const pal_report_entry *entry = pal_report_get(report, i);
         bool measured = entry->status == PAL_WEIGHT_COMPRESSED;
         json_t *weight = from_weight(&entry->weight);
-        json_object_set_new(weight, "bytes_before", json_integer((json_int_t)entry->bytes_before));
-        json_object_set_new(weight, "group_size", json_integer((json_int_t)entry->group_size));
-        json_object_set_new(weight, "mse", measured ? json_real(entry->mse) : json_null());
-        json_object_set_new(weight, "psnr",
-                            measured && isfinite(entry->psnr) ? json_real(entry->psnr)
-                                                              : json_null());
-        json_object_set_new(weight, "status", json_string(status_name(entry->status)));
-        json_object_set_new(weight, "reason", text(entry->reason));
-        json_array_append_new(weights, weight);
+        put(weight, "bytes_before", json_integer((json_int_t)entry->bytes_before));
+        put(weight, "group_size", json_integer((json_int_t)entry->group_size));
+        put(weight, "mse", measured ? json_real(entry->mse) : json_null());
+        put(weight, "psnr",
+            measured && isfinite(entry->psnr) ? json_real(entry->psnr) : json_null());
+        put(weight, "status", json_string(status_name(entry->status)));
+        put(weight, "reason", text(entry->reason));
+        append(weights, weight);
     }
-    json_object_set_new(object, "weights", weights);
+    put(object, "weights", weights);
     return object;
 }
 
@@ -83,24 +94,24 @@ json_t *json_from_model(pal_model *model, const pal_options *options)
 {
     json_t *object = json_object(), *weights = json_array();
     uint64_t elements = 0, bytes = 0;
-    json_object_set_new(object, "format", json_string(pal_model_format(model)));
-    json_object_set_new(object, "description", text(pal_model_description(model)));
-    json_object_set_new(object, "bytes", json_integer((json_int_t)pal_model_bytes(model)));
+    put(object, "format", json_string(pal_model_format(model)));
+    put(object, "description", text(pal_model_description(model)));
+    put(object, "bytes", json_integer((json_int_t)pal_model_bytes(model)));
     for (size_t i = 0; i < pal_model_weight_count(model); i++) {
         const pal_weight *info = pal_model_weight(model, i);
         const char *reason = pal_model_skip_reason(model, i, options);
         json_t *weight = from_weight(info);
-        json_object_set_new(weight, "consumers", json_integer((json_int_t)info->consumers));
-        json_object_set_new(weight, "channel_axis", json_integer(info->channel_axis));
-        json_object_set_new(weight, "status", json_string(reason ? "skipped" : "compressible"));
-        json_object_set_new(weight, "reason", text(reason ? reason : ""));
-        json_array_append_new(weights, weight);
+        put(weight, "consumers", json_integer((json_int_t)info->consumers));
+        put(weight, "channel_axis", json_integer(info->channel_axis));
+        put(weight, "status", json_string(reason ? "skipped" : "compressible"));
+        put(weight, "reason", text(reason ? reason : ""));
+        append(weights, weight);
         elements += info->elements;
         bytes += info->bytes;
     }
-    json_object_set_new(object, "weights", weights);
-    json_object_set_new(object, "weight_elements", json_integer((json_int_t)elements));
-    json_object_set_new(object, "weight_bytes", json_integer((json_int_t)bytes));
+    put(object, "weights", weights);
+    put(object, "weight_elements", json_integer((json_int_t)elements));
+    put(object, "weight_bytes", json_integer((json_int_t)bytes));
     return object;
 }
 
@@ -108,8 +119,9 @@ int json_write(json_t *json, const char *path)
 {
     const size_t flags = JSON_INDENT(2);
     int failed;
-    if (!json) {
+    if (!json || incomplete) {
         fprintf(stderr, "palettize: out of memory writing JSON\n");
+        json_decref(json);
         return EXIT_BAD_INPUT;
     }
     if (strcmp(path, "-") == 0) {

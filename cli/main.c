@@ -5,14 +5,6 @@
 const command *const commands[] = {&command_compress, &command_decompress, &command_inspect,
                                    &command_help, NULL};
 
-int report_failure(pal_status status)
-{
-    fprintf(stderr, "palettize: %s\n", pal_error_message());
-    if (status == PAL_ERROR_CANCELLED)
-        return EXIT_INTERRUPTED;
-    return status == PAL_ERROR_ARGUMENT ? EXIT_BAD_USAGE : EXIT_BAD_INPUT;
-}
-
 static const command *find_command(const char *name)
 {
     for (const command *const *c = commands; *c; c++)

@@ -12,6 +12,7 @@ typedef struct table {
     const char *const *headings;
     const bool *right; /* aligned */
     size_t rows, capacity;
+    bool failed;         /* out of memory: rows are missing */
     char (*cells)[CELL]; /* rows x columns */
 } table;
 
@@ -30,8 +31,10 @@ static char (*table_row(table *t))[CELL]
     if (t->rows == t->capacity) {
         size_t capacity = t->capacity ? 2 * t->capacity : 64;
         void *larger = realloc(t->cells, capacity * (size_t)t->columns * CELL);
-        if (!larger)
+        if (!larger) {
+            t->failed = true;
             return NULL;
+        }
         t->cells = larger;
         t->capacity = capacity;
     }
@@ -111,7 +114,7 @@ static void put_entry(char (*row)[CELL], const pal_report_entry *entry)
 }
 
 /* Weights that were changed. Returns how many. */
-static size_t print_changed(FILE *out, const pal_report *report)
+static size_t print_changed(FILE *out, const pal_report *report, bool *failed)
 {
     static const char *const headings[] = {"weight", "operator", "shape", "type", "bits",
                                            "LUTs",   "bytes",    "ratio", "mse",  "psnr dB"};
@@ -126,11 +129,13 @@ static size_t print_changed(FILE *out, const pal_report *report)
     if (t.rows)
         table_print(out, &t);
     free(t.cells);
+    *failed = *failed || t.failed;
     return t.rows;
 }
 
 /* Weights with something to say about them: the skipped, or those with a remark. */
-static void print_reasons(FILE *out, const pal_report *report, bool skipped, const char *title)
+static void print_reasons(FILE *out, const pal_report *report, bool skipped, const char *title,
+                          bool *failed)
 {
     static const char *const headings[] = {"weight", "operator", "shape", "reason"};
     static const bool right[] = {false, false, false, false};
@@ -152,25 +157,36 @@ static void print_reasons(FILE *out, const pal_report *report, bool skipped, con
         table_print(out, &t);
     }
     free(t.cells);
+    *failed = *failed || t.failed;
 }
 
-void print_report(FILE *out, const pal_report *report, const totals *totals)
+/* The exit code after a table whose rows are all there, or not. */
+static int finish_table(bool failed)
+{
+    if (failed)
+        fprintf(stderr, "palettize: out of memory printing a table: rows are missing\n");
+    return failed ? EXIT_BAD_INPUT : 0;
+}
+
+int print_report(FILE *out, const pal_report *report, const totals *totals)
 {
     char before[CELL], after[CELL];
-    size_t changed = print_changed(out, report), count = pal_report_count(report);
-    print_reasons(out, report, false, "remarks");
-    print_reasons(out, report, true, "left as they are");
+    bool failed = false;
+    size_t changed = print_changed(out, report, &failed), count = pal_report_count(report);
+    print_reasons(out, report, false, "remarks", &failed);
+    print_reasons(out, report, true, "left as they are", &failed);
     put_bytes(before, totals->bytes_before);
     put_bytes(after, totals->bytes_after);
     fprintf(out, "\n%zu of %zu weights %s; %s -> %s, ratio %.2f, %.2f s\n", changed, count,
             totals->verb, before, after,
             totals->bytes_after ? (double)totals->bytes_before / (double)totals->bytes_after : 0.0,
             totals->seconds);
+    return finish_table(failed);
 }
 
 /* ---------------------------------------------------------------- inspection */
 
-void print_weights(FILE *out, pal_model *model, const pal_options *options)
+int print_weights(FILE *out, pal_model *model, const pal_options *options)
 {
     static const char *const headings[] = {"weight", "operator", "shape", "type",    "stored",
                                            "bits",   "LUTs",     "bytes", "compress"};
@@ -210,4 +226,5 @@ void print_weights(FILE *out, pal_model *model, const pal_options *options)
     fprintf(out, "\n%zu weights, %llu elements in %s; %zu can be palettized; the file takes %s\n",
             count, (unsigned long long)elements, weight_size, open, file_size);
     free(t.cells);
+    return finish_table(t.failed);
 }

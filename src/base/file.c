@@ -1,5 +1,3 @@
-#define _GNU_SOURCE /* renameat2 */
-#define _DARWIN_C_SOURCE
 #include "base/file.h"
 
 #include <dirent.h>
@@ -17,7 +15,7 @@
 
 enum { WRITER_BUFFER = 256 * 1024, MAX_DEPTH = 32 };
 
-static pal_status fail_errno(const char *path, const char *what)
+pal_status fail_errno(const char *path, const char *what)
 {
     return fail(PAL_ERROR_IO, "%s: %s: %s", path, what, strerror(errno));
 }
@@ -98,16 +96,12 @@ bool path_is_inside(const char *relative)
     return true;
 }
 
-/* Calls visit for every entry of a directory in the order of names, so that a walk does not depend
- * on the file system. */
-typedef pal_status (*entry_visit)(void *user, const char *name);
-
 static int by_name(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static pal_status directory_walk(const char *path, entry_visit visit, void *user)
+pal_status directory_walk(const char *path, entry_visit visit, void *user)
 {
     char **names = NULL;
     size_t count = 0, capacity = 0;
@@ -366,212 +360,27 @@ pal_status path_copy(const char *from, const char *to, copy_skip skip, void *use
     return copy_path(&(copy_walk){from, to, "", skip, user, 0});
 }
 
-static pal_status remove_entry(void *user, const char *name)
+/* Allocates as little as it can, because this also runs when memory is short. */
+static void remove_at(int parent, const char *name)
 {
-    char *path = path_join(user, name);
-    if (path)
-        path_remove(path);
-    free(path);
-    return PAL_OK;
+    if (unlinkat(parent, name, 0) == 0)
+        return;
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    DIR *directory = fdopendir(fd);
+    if (directory) {
+        for (struct dirent *entry; (entry = readdir(directory));)
+            if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+                remove_at(fd, entry->d_name);
+        closedir(directory);
+    } else {
+        close(fd);
+    }
+    unlinkat(parent, name, AT_REMOVEDIR);
 }
 
 void path_remove(const char *path)
 {
-    struct stat info;
-    if (lstat(path, &info) < 0)
-        return;
-    if (S_ISDIR(info.st_mode)) {
-        status_message kept; /* this runs while another failure is on its way up */
-        status_message_take(&kept);
-        directory_walk(path, remove_entry, (void *)path);
-        status_message_put(&kept);
-        rmdir(path);
-    } else {
-        unlink(path);
-    }
-}
-
-/* ---------------------------------------------------------------- staging */
-
-/* The directory that holds `path`, in fresh memory. */
-static char *path_parent(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    if (!slash)
-        return strdup(".");
-    return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
-}
-
-/* `final` without trailing slashes; what it points to, if it is a link. */
-static char *resolve_final(const char *final)
-{
-    struct stat info;
-    size_t length = strlen(final);
-    while (length > 1 && final[length - 1] == '/')
-        length--;
-    char *path = strndup(final, length);
-    if (path && lstat(path, &info) == 0 && S_ISLNK(info.st_mode)) {
-        char *target = realpath(path, NULL);
-        if (target) {
-            free(path);
-            path = target;
-        }
-    }
-    return path;
-}
-
-static pal_status stage_begin(staged_output *stage, const char *final, bool directory)
-{
-    *stage = (staged_output){.final = resolve_final(final)};
-    char *parent = stage->final ? path_parent(stage->final) : NULL;
-    if (parent) {
-        const char *slash = strrchr(stage->final, '/');
-        const char *name = slash ? slash + 1 : stage->final;
-        size_t room = strlen(parent) + strlen(name) + 16;
-        stage->temporary = mem_array(room, 1);
-        if (stage->temporary)
-            snprintf(stage->temporary, room, "%s/.%s.XXXXXX", parent, name);
-    }
-    free(parent);
-    if (!stage->temporary) {
-        free(stage->final);
-        *stage = (staged_output){0};
-        return fail_memory("preparing the output");
-    }
-    int fd = -1;
-    if (directory ? !mkdtemp(stage->temporary) : (fd = mkstemp(stage->temporary)) < 0) {
-        pal_status status = fail(PAL_ERROR_IO, "%s: cannot create: %s", final, strerror(errno));
-        free(stage->final);
-        free(stage->temporary);
-        *stage = (staged_output){0};
-        return status;
-    }
-    mode_t mask = umask(0);
-    umask(mask);
-    if (directory)
-        chmod(stage->temporary, 0777 & ~mask);
-    else
-        fchmod(fd, 0666 & ~mask);
-    if (fd >= 0)
-        close(fd);
-    return PAL_OK;
-}
-
-pal_status stage_directory(staged_output *stage, const char *final)
-{
-    return stage_begin(stage, final, true);
-}
-
-pal_status stage_file(staged_output *stage, const char *final)
-{
-    return stage_begin(stage, final, false);
-}
-
-static pal_status sync_directory(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return fail_errno(path, "cannot open");
-    pal_status status = PAL_OK;
-    if (fsync(fd) < 0 && errno != EINVAL && errno != EROFS)
-        status = fail_errno(path, "cannot flush");
-    close(fd);
-    return status;
-}
-
-static pal_status sync_tree(const char *path, int depth);
-
-static pal_status sync_entry(void *user, const char *name)
-{
-    const byte_count *walk = user;
-    char *path = path_join(walk->path, name);
-    if (!path)
-        return fail_memory("flushing the output");
-    pal_status status = sync_tree(path, walk->depth + 1);
-    free(path);
-    return status;
-}
-
-/* Files were flushed when they were written; their directory entries are flushed here. */
-static pal_status sync_tree(const char *path, int depth)
-{
-    struct stat info;
-    if (lstat(path, &info) < 0)
-        return fail_errno(path, "cannot read");
-    if (!S_ISDIR(info.st_mode))
-        return PAL_OK;
-    pal_status status = directory_walk(path, sync_entry, &(byte_count){path, NULL, depth});
-    return status ? status : sync_directory(path);
-}
-
-/* Atomically swaps two paths; false with errno ENOSYS or EINVAL where the system cannot. */
-static bool path_exchange(const char *a, const char *b)
-{
-#if defined(__linux__) && defined(RENAME_EXCHANGE)
-    return renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE) == 0;
-#elif defined(__APPLE__) && defined(RENAME_SWAP)
-    return renamex_np(a, b, RENAME_SWAP) == 0;
-#else
-    (void)a, (void)b;
-    errno = ENOSYS;
-    return false;
-#endif
-}
-
-/* Puts the temporary in the final place and removes what was there. A directory cannot be renamed
- * over a full one: the two are swapped, or, where the file system cannot swap, the old one steps
- * aside first, so that for an instant there is none. */
-static pal_status replace(const char *temporary, const char *final)
-{
-    if (rename(temporary, final) == 0)
-        return PAL_OK;
-    if (errno != ENOTEMPTY && errno != EEXIST && errno != EISDIR && errno != ENOTDIR)
-        return fail_errno(final, "cannot replace");
-    if (path_exchange(temporary, final)) {
-        path_remove(temporary);
-        return PAL_OK;
-    }
-    size_t room = strlen(temporary) + 5;
-    char *aside = mem_array(room, 1);
-    if (!aside)
-        return fail_memory("replacing the output");
-    snprintf(aside, room, "%s.old", temporary);
-    pal_status status = PAL_OK;
-    if (rename(final, aside) < 0) {
-        status = fail_errno(final, "cannot replace");
-    } else if (rename(temporary, final) < 0) {
-        status = fail_errno(final, "cannot replace");
-        if (rename(aside, final) < 0)
-            status = fail_errno(aside, "the previous output is here; cannot put it back");
-    } else {
-        path_remove(aside);
-    }
-    free(aside);
-    return status;
-}
-
-pal_status stage_commit(staged_output *stage)
-{
-    pal_status status = sync_tree(stage->temporary, 0);
-    if (!status)
-        status = replace(stage->temporary, stage->final);
-    if (!status) {
-        char *parent = path_parent(stage->final);
-        if (parent)
-            (void)sync_directory(parent); /* the rename is done; only its durability is at stake */
-        free(parent);
-        free(stage->temporary);
-        stage->temporary = NULL;
-    }
-    stage_abandon(stage);
-    return status;
-}
-
-void stage_abandon(staged_output *stage)
-{
-    if (stage->temporary)
-        path_remove(stage->temporary);
-    free(stage->temporary);
-    free(stage->final);
-    *stage = (staged_output){0};
+    remove_at(AT_FDCWD, path);
 }

@@ -31,6 +31,14 @@ bool path_is_inside(const char *relative);
 /* Size of all regular files at and below path. */
 pal_status path_total_bytes(const char *path, uint64_t *bytes);
 
+/* Fails with what the operating system said: "<path>: <what>: <strerror(errno)>". */
+pal_status fail_errno(const char *path, const char *what);
+
+/* Calls visit for every entry of a directory in the order of names, so that a walk does not depend
+ * on the file system. Stops at the first failure. */
+typedef pal_status (*entry_visit)(void *user, const char *name);
+pal_status directory_walk(const char *path, entry_visit visit, void *user);
+
 /* A buffered output file. The first failure sticks: later writes do nothing, writer_close() reports
  * it. */
 typedef struct file_writer {
@@ -59,6 +67,8 @@ pal_status path_copy(const char *from, const char *to, copy_skip skip, void *use
 
 /* Removes a file, or a directory and all below it. Errors are ignored. */
 void path_remove(const char *path);
+
+/* ---------------------------------------------------------------- stage.c */
 
 /* An output on its way: write to `temporary` (an existing empty directory, or a name for a file),
  * then commit or abandon. */

@@ -32,7 +32,7 @@ struct pal_model {
     size_t weight_count;
     void *state;          /* the format's own */
     char description[64]; /* filled by open() */
-    char *text;           /* what pal_model_skip_reason() returned last */
+    char text[160];       /* what pal_model_skip_reason() returned last */
 };
 
 typedef struct format {

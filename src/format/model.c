@@ -59,7 +59,6 @@ void pal_model_free(pal_model *model)
         model->format->close(model);
     free(model->weights);
     free(model->path);
-    free(model->text);
     free(model);
 }
 

@@ -78,9 +78,6 @@ const char *pal_model_skip_reason(pal_model *model, size_t i, const pal_options 
         return "there is no such weight";
     options_read(options, &settings);
     plan_weight(model, i, &settings, &plan);
-    free(model->text);
-    model->text = *plan.reason ? strdup(plan.reason) : NULL;
-    if (*plan.reason && !model->text)
-        return "out of memory";
-    return model->text;
+    snprintf(model->text, sizeof model->text, "%s", plan.reason);
+    return *model->text ? model->text : NULL;
 }

@@ -1,18 +1,18 @@
 /* A library for LD_PRELOAD that makes one allocation fail.
  *
  *     FAIL_AT=n         the n-th allocation after main() begins returns NULL; 0: none
- *     FAIL_COUNT_FILE=f at the end, the number of allocations that were asked for is written to f
+ *     FAIL_EXCEPT=s     not if the function s of a shared library is on the stack: for libraries
+ * that do not survive it themselves FAIL_COUNT_FILE=f at the end, the number of allocations that
+ * were asked for is written to f
  *
  * What the C library allocates for itself is counted where it goes through malloc. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
+#include <execinfo.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "preload.h"
 
@@ -24,10 +24,28 @@ void *__libc_memalign(size_t alignment, size_t size);
 static atomic_bool armed;
 static atomic_ulong count;
 static unsigned long fail_at;
+static const char *except;
+
+static bool is_excepted(void)
+{
+    enum { DEPTH = 40 };
+    void *frames[DEPTH];
+    Dl_info info;
+    int depth = except ? backtrace(frames, DEPTH) : 0;
+    for (int i = 0; i < depth; i++)
+        if (dladdr(frames[i], &info) && info.dli_sname && strcmp(info.dli_sname, except) == 0)
+            return true;
+    return false;
+}
 
 static bool fails(void)
 {
     if (!atomic_load(&armed) || atomic_fetch_add(&count, 1) + 1 != fail_at)
+        return false;
+    atomic_store(&armed, false);
+    bool excepted = is_excepted();
+    atomic_store(&armed, true);
+    if (excepted)
         return false;
     errno = ENOMEM;
     return true;
@@ -64,7 +82,10 @@ int posix_memalign(void **out, size_t alignment, size_t size)
 
 void preload_begin(void)
 {
+    void *frame;
     fail_at = preload_number("FAIL_AT");
+    except = getenv("FAIL_EXCEPT");
+    backtrace(&frame, 1); /* the first call loads a library */
     atomic_store(&armed, true);
 }
 

@@ -1,6 +1,9 @@
 /* Core ML packages: what the files of this folder share.
  *
- *   package.c   the directory: manifest, paths, open, close, save
+ *   package.c   the directory: manifest, open, close
+ *   files.c     its weight files
+ *   save.c      writing it
+ *   visit.c     a walk over all Values
  *   blob.c      weight.bin, MIL Blob storage version 2
  *   types.c     names and numbers of data types and opsets
  *   program.c   finds the weights and their consumers in an ML Program
@@ -111,8 +114,23 @@ typedef struct coreml {
     size_t buffer_count, buffer_capacity;
 } coreml;
 
+/* ---------------------------------------------------------------- package.c, files.c, save.c */
+
+/* Whether the path is a directory with a manifest. */
+bool coreml_probe(const char *path);
+
+/* How the names of weight files begin: the directory that the model lies in. */
+#define COREML_MODEL_PATH "@model_path/"
+
+/* Length of the model's directory in model_item, with its slash; 0 at the top. */
+size_t coreml_model_directory(const coreml *state);
+
 /* Opens a weight file once, by the name that a Value gives it. */
 pal_status coreml_weight_file(coreml *state, ProtobufCBinaryData name, weight_file **out);
+
+pal_status coreml_save(pal_model *model, const char *path, uint64_t *bytes);
+
+/* ---------------------------------------------------------------- visit.c */
 
 /* Calls visit for every Value in the model, those in lists and nested blocks included, always in
  * the same order. */

@@ -1,0 +1,194 @@
+#define _GNU_SOURCE /* renameat2 */
+#define _DARWIN_C_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+
+/* The directory that holds `path`, in fresh memory. */
+static char *path_parent(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        return strdup(".");
+    return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+}
+
+/* `final` without trailing slashes; what it points to, if it is a link. */
+static char *resolve_final(const char *final)
+{
+    struct stat info;
+    size_t length = strlen(final);
+    while (length > 1 && final[length - 1] == '/')
+        length--;
+    char *path = strndup(final, length);
+    if (path && lstat(path, &info) == 0 && S_ISLNK(info.st_mode)) {
+        char *target = realpath(path, NULL);
+        if (target) {
+            free(path);
+            path = target;
+        }
+    }
+    return path;
+}
+
+static pal_status stage_begin(staged_output *stage, const char *final, bool directory)
+{
+    *stage = (staged_output){.final = resolve_final(final)};
+    char *parent = stage->final ? path_parent(stage->final) : NULL;
+    if (parent) {
+        const char *slash = strrchr(stage->final, '/');
+        const char *name = slash ? slash + 1 : stage->final;
+        size_t room = strlen(parent) + strlen(name) + 16;
+        stage->temporary = mem_array(room, 1);
+        if (stage->temporary)
+            snprintf(stage->temporary, room, "%s/.%s.XXXXXX", parent, name);
+    }
+    free(parent);
+    if (!stage->temporary) {
+        free(stage->final);
+        *stage = (staged_output){0};
+        return fail_memory("preparing the output");
+    }
+    int fd = -1;
+    if (directory ? !mkdtemp(stage->temporary) : (fd = mkstemp(stage->temporary)) < 0) {
+        pal_status status = fail(PAL_ERROR_IO, "%s: cannot create: %s", final, strerror(errno));
+        free(stage->final);
+        free(stage->temporary);
+        *stage = (staged_output){0};
+        return status;
+    }
+    mode_t mask = umask(0);
+    umask(mask);
+    if (directory)
+        chmod(stage->temporary, 0777 & ~mask);
+    else
+        fchmod(fd, 0666 & ~mask);
+    if (fd >= 0)
+        close(fd);
+    return PAL_OK;
+}
+
+pal_status stage_directory(staged_output *stage, const char *final)
+{
+    return stage_begin(stage, final, true);
+}
+
+pal_status stage_file(staged_output *stage, const char *final)
+{
+    return stage_begin(stage, final, false);
+}
+
+static pal_status sync_directory(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return fail_errno(path, "cannot open");
+    pal_status status = PAL_OK;
+    if (fsync(fd) < 0 && errno != EINVAL && errno != EROFS)
+        status = fail_errno(path, "cannot flush");
+    close(fd);
+    return status;
+}
+
+static pal_status sync_tree(const char *path);
+
+static pal_status sync_entry(void *user, const char *name)
+{
+    char *path = path_join(user, name);
+    if (!path)
+        return fail_memory("flushing the output");
+    pal_status status = sync_tree(path);
+    free(path);
+    return status;
+}
+
+/* Files were flushed when they were written; their directory entries are flushed here. */
+static pal_status sync_tree(const char *path)
+{
+    struct stat info;
+    if (lstat(path, &info) < 0)
+        return fail_errno(path, "cannot read");
+    if (!S_ISDIR(info.st_mode))
+        return PAL_OK;
+    pal_status status = directory_walk(path, sync_entry, (void *)path);
+    return status ? status : sync_directory(path);
+}
+
+/* Atomically swaps two paths; false with errno ENOSYS or EINVAL where the system cannot. */
+static bool path_exchange(const char *a, const char *b)
+{
+#if defined(__linux__) && defined(RENAME_EXCHANGE)
+    return renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE) == 0;
+#elif defined(__APPLE__) && defined(RENAME_SWAP)
+    return renamex_np(a, b, RENAME_SWAP) == 0;
+#else
+    (void)a, (void)b;
+    errno = ENOSYS;
+    return false;
+#endif
+}
+
+/* Puts the temporary in the final place and removes what was there. A directory cannot be renamed
+ * over a full one: the two are swapped, or, where the file system cannot swap, the old one steps
+ * aside first, so that for an instant there is none. */
+static pal_status replace(const char *temporary, const char *final)
+{
+    if (rename(temporary, final) == 0)
+        return PAL_OK;
+    if (errno != ENOTEMPTY && errno != EEXIST && errno != EISDIR && errno != ENOTDIR)
+        return fail_errno(final, "cannot replace");
+    if (path_exchange(temporary, final)) {
+        path_remove(temporary);
+        return PAL_OK;
+    }
+    size_t room = strlen(temporary) + 5;
+    char *aside = mem_array(room, 1);
+    if (!aside)
+        return fail_memory("replacing the output");
+    snprintf(aside, room, "%s.old", temporary);
+    pal_status status = PAL_OK;
+    if (rename(final, aside) < 0) {
+        status = fail_errno(final, "cannot replace");
+    } else if (rename(temporary, final) < 0) {
+        status = fail_errno(final, "cannot replace");
+        if (rename(aside, final) < 0)
+            status = fail_errno(aside, "the previous output is here; cannot put it back");
+    } else {
+        path_remove(aside);
+    }
+    free(aside);
+    return status;
+}
+
+pal_status stage_commit(staged_output *stage)
+{
+    pal_status status = sync_tree(stage->temporary);
+    if (!status)
+        status = replace(stage->temporary, stage->final);
+    if (!status) {
+        char *parent = path_parent(stage->final);
+        if (parent)
+            (void)sync_directory(parent); /* the rename is done; only its durability is at stake */
+        free(parent);
+        free(stage->temporary);
+        stage->temporary = NULL;
+    }
+    stage_abandon(stage);
+    return status;
+}
+
+void stage_abandon(staged_output *stage)
+{
+    if (stage->temporary)
+        path_remove(stage->temporary);
+    free(stage->temporary);
+    free(stage->final);
+    *stage = (staged_output){0};
+}
