@@ -3,9 +3,27 @@
 
 #include "cli.h"
 
+static void say(const char *before, const char *format, va_list arguments, const char *after)
+{
+    char text[2048];
+    vsnprintf(text, sizeof text, format, arguments);
+    for (char *c = text; *c; c++)
+        if ((unsigned char)*c < 32 || *c == 127)
+            *c = '?';
+    fprintf(stderr, "palettize%s: %s%s\n", before, text, after);
+}
+
+void say_error(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    say("", format, arguments, "");
+    va_end(arguments);
+}
+
 int report_failure(pal_status status)
 {
-    fprintf(stderr, "palettize: %s\n", pal_error_message());
+    say_error("%s", pal_error_message());
     if (status == PAL_ERROR_CANCELLED)
         return EXIT_INTERRUPTED;
     return status == PAL_ERROR_ARGUMENT ? EXIT_BAD_USAGE : EXIT_BAD_INPUT;
@@ -16,12 +34,13 @@ static int complain(const command *command, const char *format, ...)
 
 static int complain(const command *command, const char *format, ...)
 {
+    char before[32], after[64];
     va_list arguments;
-    fprintf(stderr, "palettize %s: ", command->name);
+    snprintf(before, sizeof before, " %s", command->name);
+    snprintf(after, sizeof after, "; try palettize %s --help", command->name);
     va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
+    say(before, format, arguments, after);
     va_end(arguments);
-    fprintf(stderr, "; try palettize %s --help\n", command->name);
     return EXIT_BAD_USAGE;
 }
 
@@ -93,8 +112,9 @@ static int parse_option(const command *command, int argc, char **argv, int *i, a
 int arguments_parse(const command *command, int argc, char **argv, arguments *out, bool *done)
 {
     int inputs = 0, code = 0;
+    bool only_inputs = false; /* after -- */
     *out = (arguments){.command = command};
-    for (int i = 0; i < argc; i++) {
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             print_usage(stdout, command);
             *done = true;
@@ -105,9 +125,11 @@ int arguments_parse(const command *command, int argc, char **argv, arguments *ou
     if (status)
         return report_failure(status);
     for (int i = 0; i < argc && !code; i++) {
-        if (argv[i][0] == '-' && argv[i][1] && strcmp(argv[i], "--") != 0)
+        if (!only_inputs && strcmp(argv[i], "--") == 0)
+            only_inputs = true;
+        else if (!only_inputs && argv[i][0] == '-' && argv[i][1])
             code = parse_option(command, argc, argv, &i, out);
-        else if (strcmp(argv[i], "--") != 0 && inputs++ == 0)
+        else if (inputs++ == 0)
             out->input = argv[i];
     }
     if (code)

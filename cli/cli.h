@@ -54,6 +54,8 @@ extern const command *const commands[];
 int arguments_parse(const command *command, int argc, char **argv, arguments *out, bool *done);
 void arguments_free(arguments *arguments);
 
+/* Says something on standard error, in one line whatever the arguments hold. */
+void say_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Says pal_error_message() on standard error; returns the exit code for the status. */
 int report_failure(pal_status status);
 

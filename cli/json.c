@@ -132,7 +132,7 @@ int json_write(json_t *json, const char *path)
     }
     json_decref(json);
     if (failed) {
-        fprintf(stderr, "palettize: %s: cannot write: %s\n", path, strerror(errno));
+        say_error("%s: cannot write: %s", path, strerror(errno));
         return EXIT_BAD_INPUT;
     }
     return 0;

@@ -21,6 +21,10 @@ static const flag help_flags[] = {
 static int run_help(const arguments *arguments)
 {
     const command *topic = arguments->input ? find_command(arguments->input) : NULL;
+    if (arguments->input && !topic) {
+        say_error("there is no command %s; try palettize --help", arguments->input);
+        return EXIT_BAD_USAGE;
+    }
     if (arguments->man)
         print_manual_page(stdout);
     else if (topic)
@@ -55,7 +59,7 @@ int main(int argc, char **argv)
     }
     const command *command = find_command(name);
     if (!command) {
-        fprintf(stderr, "palettize: there is no command %s; try palettize --help\n", name);
+        say_error("there is no command %s; try palettize --help", name);
         return EXIT_BAD_USAGE;
     }
     arguments arguments;

@@ -46,9 +46,13 @@ bool progress_update(void *user, uint64_t done, uint64_t total, const char *what
     if (progress->visible && total && spent >= first && now - progress->updated >= interval) {
         double fraction = (double)done / (double)total;
         double left = fraction > 0 ? spent * (1 - fraction) / fraction : 0;
+        char name[41];
+        snprintf(name, sizeof name, "%s", what);
+        for (char *c = name; *c; c++)
+            *c = (unsigned char)*c < 32 || *c == 127 ? '?' : *c;
         int full = (int)(fraction * WIDTH);
-        fprintf(stderr, "\r\033[K[%.*s%*s] %3.0f %%  %.0f s left  %.40s", full,
-                "##############################", WIDTH - full, "", 100 * fraction, left, what);
+        fprintf(stderr, "\r\033[K[%.*s%*s] %3.0f %%  %.0f s left  %s", full,
+                "##############################", WIDTH - full, "", 100 * fraction, left, name);
         fflush(stderr);
         progress->updated = now;
         progress->drawn = true;

@@ -13,7 +13,9 @@
 typedef struct model_weight {
     pal_weight info;
     const void *dense;  /* its values if stored dense in a type of whole bytes, else NULL */
+    uint64_t op_groups; /* of a grouped convolution that uses it; 0 or 1: none */
     const char *locked; /* why this format cannot replace it, or NULL */
+    bool embedding;     /* a table of which an operator takes rows, as far as the format can tell */
     size_t same_as;     /* the first weight that has the very same stored values; itself if none */
 } model_weight;
 
@@ -21,7 +23,7 @@ typedef struct model_weight {
 typedef struct replacement {
     size_t weight;
     palette *palette; /* several weights may share one */
-    void *dense;      /* malloc'ed values in the weight's type, row-major */
+    void *dense;      /* values in the weight's type, row-major, in scratch memory */
 } replacement;
 
 struct pal_model {
@@ -46,7 +48,7 @@ typedef struct format {
     bool (*lut_dtype_ok)(pal_dtype dtype);
     /* Whether this file's version can express such a palette of the weight. Otherwise
      * PAL_ERROR_UNSUPPORTED, naming the option and the version that it needs. */
-    pal_status (*can_express)(const pal_model *model, size_t weight, unsigned nbits, bool grouped);
+    pal_status (*can_express)(const pal_model *model, size_t weight, const palette_form *form);
     /* The palette of a weight whose storage is PAL_STORAGE_PALETTIZED. Its LUT and indices may
      * point into the file. */
     pal_status (*read_palette)(const pal_model *model, size_t weight, palette **out);
@@ -59,5 +61,6 @@ typedef struct format {
 } format;
 
 extern const format format_coreml;
+extern const format format_safetensors;
 
 #endif

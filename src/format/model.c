@@ -8,7 +8,7 @@
 #include "base/memory.h"
 #include "format/format.h"
 
-static const format *const formats[] = {&format_coreml};
+static const format *const formats[] = {&format_coreml, &format_safetensors};
 
 static pal_status find_format(const char *path, const format **found)
 {
@@ -23,7 +23,7 @@ static pal_status find_format(const char *path, const format **found)
     }
     return fail(PAL_ERROR_FORMAT,
                 "%s: not a model of a known kind (a Core ML .mlpackage is a directory with a "
-                "Manifest.json)",
+                "Manifest.json; a checkpoint folder has a model.safetensors or its index)",
                 path);
 }
 

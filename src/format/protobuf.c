@@ -40,7 +40,8 @@ static bool check_depth(const ProtobufCMessageDescriptor *descriptor, reader r, 
         return false;
     while (r.at < r.end) {
         uint64_t tag, length;
-        if (!read_varint(&r, &tag))
+        /* protobuf-c would let some bad tags pass, and write what it cannot read again. */
+        if (!read_varint(&r, &tag) || tag >> 3 == 0 || tag > UINT32_MAX)
             return false;
         switch (tag & 7) {
         case 0:
@@ -59,9 +60,7 @@ static bool check_depth(const ProtobufCMessageDescriptor *descriptor, reader r, 
             if (!read_varint(&r, &length) || length > (uint64_t)(r.end - r.at))
                 return false;
             const ProtobufCFieldDescriptor *field =
-                tag >> 3 <= UINT32_MAX
-                    ? protobuf_c_message_descriptor_get_field(descriptor, (unsigned)(tag >> 3))
-                    : NULL;
+                protobuf_c_message_descriptor_get_field(descriptor, (unsigned)(tag >> 3));
             if (field && field->type == PROTOBUF_C_TYPE_MESSAGE &&
                 !check_depth(field->descriptor, (reader){r.at, r.at + length}, depth + 1))
                 return false;

@@ -15,6 +15,7 @@
 #include "method/options.h"
 #include "method/plan.h"
 #include "method/report.h"
+#include "method/vectors.h"
 #include "palette/pack.h"
 
 /* One weight on its way. */
@@ -24,8 +25,9 @@ typedef struct target {
     size_t source; /* the weight whose palette it shares; itself if none */
     grid grid;
     unsigned nbits;
-    size_t outer, inner;   /* elements before and after the channel axis */
-    size_t group_elements; /* of all outer parts together */
+    size_t outer, channels, inner; /* elements before, along and after the channel axis */
+    size_t group_elements;         /* of all outer parts together */
+    size_t group_indices;          /* the same, or fewer where an index stands for a vector */
     palette *palette;
     uint8_t *indices; /* unpacked, where groups interleave (outer > 1) */
     double *group_error, *group_peak;
@@ -55,6 +57,7 @@ typedef struct compression {
     unit *units;
     size_t unit_count, unit_capacity;
     thread_state *threads;
+    int thread_count;
     pal_progress progress;
     void *user;
     uint64_t done, total;
@@ -68,6 +71,15 @@ static size_t element_size(const target *t)
 
 /* ---------------------------------------------------------------- planning */
 
+static palette_form form_of(const compression *c, unsigned nbits)
+{
+    return (palette_form){
+        .nbits = nbits,
+        .grouped = c->settings.granularity == GRANULARITY_PER_GROUPED_CHANNEL,
+        .vectors = c->settings.cluster_dim > 1,
+    };
+}
+
 static pal_status target_init(compression *c, size_t i, size_t *eligible_of)
 {
     target *t = &c->targets[i];
@@ -77,9 +89,9 @@ static pal_status target_init(compression *c, size_t i, size_t *eligible_of)
     t->source = i;
     if (!t->wanted)
         return PAL_OK;
-    bool grouped = c->settings.granularity == GRANULARITY_PER_GROUPED_CHANNEL;
     t->nbits = c->settings.nbits;
-    pal_status status = c->model->format->can_express(c->model, i, t->nbits, grouped);
+    palette_form form = form_of(c, t->nbits);
+    pal_status status = c->model->format->can_express(c->model, i, &form);
     if (status)
         return status;
 
@@ -93,19 +105,23 @@ static pal_status target_init(compression *c, size_t i, size_t *eligible_of)
     } else {
         eligible_of[same] = i;
     }
-    t->grid = info->dtype == PAL_FLOAT16 ? GRID_FLOAT16 : GRID_FLOAT32;
+    t->grid = info->dtype == PAL_FLOAT16    ? GRID_FLOAT16
+              : info->dtype == PAL_BFLOAT16 ? GRID_BFLOAT16
+                                            : GRID_FLOAT32;
     t->outer = t->inner = 1;
+    t->channels = info->shape[t->plan.axis];
     for (size_t d = 0; d < info->rank; d++) {
         if (d < t->plan.axis)
             t->outer *= info->shape[d];
         else if (d > t->plan.axis)
             t->inner *= info->shape[d];
     }
-    if (t->plan.groups == 1) { /* the whole tensor in one piece */
+    if (t->plan.groups == 1 && c->settings.cluster_dim == 1) { /* the tensor in one piece */
         t->inner = info->elements;
-        t->outer = 1;
+        t->outer = t->channels = 1;
     }
     t->group_elements = info->elements / t->plan.groups;
+    t->group_indices = t->group_elements / c->settings.cluster_dim;
     t->group_error = mem_zeroed(t->plan.groups, sizeof *t->group_error);
     t->group_peak = mem_zeroed(t->plan.groups, sizeof *t->group_peak);
     t->group_distinct = mem_zeroed(t->plan.groups, sizeof *t->group_distinct);
@@ -121,8 +137,9 @@ static pal_status target_allocate(compression *c, size_t i)
     if (!t->wanted || t->source != i)
         return PAL_OK;
     pal_status status = palette_new(t->nbits, info->dtype, info->rank, info->shape, t->plan.axis,
-                                    t->plan.groups, &t->palette);
-    if (!status && t->outer > 1 && !(t->indices = mem_array(info->elements, 1)))
+                                    t->plan.groups, c->settings.cluster_dim, &t->palette);
+    if (!status && t->outer > 1 && t->plan.groups > 1 &&
+        !(t->indices = mem_array(t->group_indices * t->plan.groups, 1)))
         status = fail_memory("planning");
     return status;
 }
@@ -133,7 +150,7 @@ static uint64_t groups_per_unit(const target *t)
 {
     enum { WORTHWHILE = 32768 };
     uint64_t count = WORTHWHILE / t->group_elements + 1;
-    if (t->group_elements % 8)
+    if (t->group_indices % 8)
         count = (count + 7) / 8 * 8;
     return count;
 }
@@ -216,10 +233,15 @@ static void store_lut(const target *t, uint64_t group, const scalar_lut *lut)
 {
     const uint64_t first = group << t->nbits;
     for (unsigned i = 0; i < lut->size; i++) {
-        if (t->grid == GRID_FLOAT32)
-            ((float *)t->palette->lut)[first + i] = (float)lut->centroid[i];
-        else
+        switch (t->grid) {
+        case GRID_FLOAT16:
             ((uint16_t *)t->palette->lut)[first + i] = f16_from_double(lut->centroid[i]);
+            break;
+        case GRID_BFLOAT16:
+            ((uint16_t *)t->palette->lut)[first + i] = bf16_from_double(lut->centroid[i]);
+            break;
+        case GRID_FLOAT32: ((float *)t->palette->lut)[first + i] = (float)lut->centroid[i]; break;
+        }
     }
 }
 
@@ -239,13 +261,48 @@ static void pack_tensor(const target *t, const scalar_workspace *clustering, con
 /* Puts the indices of one group where they belong among the interleaved ones. */
 static void scatter_indices(const target *t, uint64_t group, const uint8_t *indices)
 {
-    const size_t row = t->group_elements / t->outer;
+    const size_t row = t->group_indices / t->outer;
     for (size_t o = 0; o < t->outer; o++)
         memcpy(t->indices + (o * t->plan.groups + group) * row, indices + o * row, row);
 }
 
-static pal_status cluster_group(compression *c, const unit *unit, uint64_t group,
-                                thread_state *thread)
+/* The indices of one group of a unit. */
+static uint8_t *group_place(const target *t, const unit *unit, uint64_t group, thread_state *thread)
+{
+    return thread->indices + (group - unit->first) * t->group_indices;
+}
+
+static pal_status cluster_vectors(compression *c, const unit *unit, uint64_t group,
+                                  thread_state *thread)
+{
+    target *t = &c->targets[unit->weight];
+    const size_t count = t->channels / t->plan.groups, dim = c->settings.cluster_dim;
+    const vector_group values = {
+        .dense = c->model->weights[unit->weight].dense,
+        .grid = t->grid,
+        .outer = t->outer,
+        .channels = t->channels,
+        .inner = t->inner,
+        .first = group * count,
+        .count = count,
+        .dim = dim,
+    };
+    unsigned char *lut = (unsigned char *)t->palette->lut;
+    uint8_t *indices = group_place(t, unit, group, thread);
+    pal_status status = vectors_cluster(&values, t->nbits, c->thread_count,
+                                        lut + (group * dim << t->nbits) * element_size(t), indices,
+                                        &t->group_error[group], &t->group_peak[group]);
+    if (status == PAL_ERROR_VALUE) {
+        t->group_error[group] = NAN; /* the weight will be skipped */
+        return PAL_OK;
+    }
+    if (!status && t->indices)
+        scatter_indices(t, group, indices);
+    return status;
+}
+
+static pal_status cluster_scalars(compression *c, const unit *unit, uint64_t group,
+                                  thread_state *thread)
 {
     target *t = &c->targets[unit->weight];
     const void *values = group_values(c, unit, group, thread);
@@ -274,9 +331,9 @@ static pal_status cluster_group(compression *c, const unit *unit, uint64_t group
         pack_tensor(t, &thread->clustering, values);
         return PAL_OK;
     }
-    uint8_t *indices = thread->indices + (group - unit->first) * t->group_elements;
+    uint8_t *indices = group_place(t, unit, group, thread);
     scalar_indices(&thread->clustering, values, t->group_elements, indices);
-    if (t->outer > 1)
+    if (t->indices)
         scatter_indices(t, group, indices);
     return PAL_OK;
 }
@@ -289,16 +346,19 @@ static pal_status run_unit(void *user, int thread_number, size_t i)
     const unit *unit = &c->units[i];
     const target *t = &c->targets[unit->weight];
     thread_state *thread = &c->threads[thread_number];
-    const bool packs = t->plan.groups > 1 && !c->counting;
-    if (packs && !buffer_reserve((void **)&thread->indices, &thread->indices_size, unit->elements))
+    const bool vectors = c->settings.cluster_dim > 1;
+    const bool packs = (t->plan.groups > 1 || vectors) && !c->counting;
+    const size_t indices = unit->count * t->group_indices;
+    if (packs && !buffer_reserve((void **)&thread->indices, &thread->indices_size, indices))
         return fail_memory("clustering weights");
     pal_status status = PAL_OK;
     for (uint64_t g = unit->first; !status && g < unit->first + unit->count; g++)
-        status = cluster_group(c, unit, g, thread);
-    if (!status && packs && t->outer == 1)
-        pack_indices(thread->indices, unit->elements, t->nbits,
+        status =
+            vectors ? cluster_vectors(c, unit, g, thread) : cluster_scalars(c, unit, g, thread);
+    if (!status && packs && !t->indices)
+        pack_indices(thread->indices, indices, t->nbits,
                      (uint8_t *)t->palette->indices +
-                         unit->first * t->group_elements * t->nbits / 8);
+                         unit->first * t->group_indices * t->nbits / 8);
     return status ? fail_context(status, "%s", c->model->weights[unit->weight].info.name) : PAL_OK;
 }
 
@@ -308,13 +368,15 @@ static bool unit_done(void *user, size_t i)
     const unit *unit = &c->units[i];
     target *t = &c->targets[unit->weight];
     const model_weight *weight = &c->model->weights[unit->weight];
-    if (--t->units_left == 0 && !c->counting) {
-        if (t->indices) {
-            pack_indices(t->indices, weight->info.elements, t->nbits,
+    if (--t->units_left == 0) {
+        if (t->indices && !c->counting) {
+            pack_indices(t->indices, t->group_indices * t->plan.groups, t->nbits,
                          (uint8_t *)t->palette->indices);
             free(t->indices);
             t->indices = NULL;
         }
+        if (t->palette)
+            palette_release(t->palette);
         c->model->format->release(c->model, unit->weight);
     }
     c->done += unit->elements;
@@ -324,7 +386,8 @@ static bool unit_done(void *user, size_t i)
 
 static pal_status run_units(compression *c)
 {
-    int threads = c->settings.threads ? c->settings.threads : parallel_processors();
+    const int threads = c->settings.threads ? c->settings.threads : parallel_processors();
+    c->thread_count = threads;
     c->threads = mem_zeroed((size_t)threads, sizeof *c->threads);
     if (!c->threads)
         return fail_memory("clustering weights");
@@ -348,6 +411,16 @@ static void skip_target(target *t, const char *reason)
     snprintf(t->plan.reason, sizeof t->plan.reason, "%s", reason);
 }
 
+static float value_at(grid grid, const void *values, uint64_t i)
+{
+    switch (grid) {
+    case GRID_FLOAT16: return f16_to_float(((const uint16_t *)values)[i]);
+    case GRID_BFLOAT16: return bf16_to_float(((const uint16_t *)values)[i]);
+    case GRID_FLOAT32: break;
+    }
+    return ((const float *)values)[i];
+}
+
 /* Why a weight whose values cannot be clustered is skipped. */
 static void skip_not_finite(compression *c, size_t i)
 {
@@ -355,9 +428,7 @@ static void skip_not_finite(compression *c, size_t i)
     const model_weight *weight = &c->model->weights[i];
     char reason[sizeof t->plan.reason] = "it has a value that is not finite";
     for (uint64_t e = 0; e < weight->info.elements; e++) {
-        double value = t->grid == GRID_FLOAT32
-                           ? (double)((const float *)weight->dense)[e]
-                           : (double)f16_to_float(((const uint16_t *)weight->dense)[e]);
+        double value = (double)value_at(t->grid, weight->dense, e);
         if (!isfinite(value)) {
             snprintf(reason, sizeof reason, "element %llu is %s", (unsigned long long)e,
                      isnan(value) ? "NaN"
@@ -374,7 +445,6 @@ static void choose_bits(compression *c, size_t i)
 {
     static const unsigned widths[] = {1, 2, 3, 4, 6, 8};
     target *t = &c->targets[i];
-    bool grouped = c->settings.granularity == GRANULARITY_PER_GROUPED_CHANNEL;
     unsigned distinct = 0;
     for (uint64_t g = 0; g < t->plan.groups; g++) {
         if (isnan(t->group_error[g])) {
@@ -385,8 +455,8 @@ static void choose_bits(compression *c, size_t i)
             distinct = t->group_distinct[g];
     }
     for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
-        if (distinct <= 1u << widths[w] &&
-            !c->model->format->can_express(c->model, i, widths[w], grouped)) {
+        palette_form form = form_of(c, widths[w]);
+        if (distinct <= 1u << widths[w] && !c->model->format->can_express(c->model, i, &form)) {
             t->nbits = widths[w];
             return;
         }

@@ -1,13 +1,15 @@
 /* Back to dense values. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/memory.h"
+#include "base/scratch.h"
 #include "format/format.h"
 #include "method/report.h"
 
 /* What was read for one weight, so that weights that share a palette share the dense values too. */
 typedef struct decoded {
-    const void *lut, *indices;
+    palette palette; /* a copy, to compare with; what it owned is gone */
     void *dense;
 } decoded;
 
@@ -19,20 +21,30 @@ typedef struct decompression {
     size_t count;
 } decompression;
 
+/* Whether two palettes are the same in every field, and all their data lie in the file. */
+static bool same_palette(const palette *a, const palette *b)
+{
+    for (size_t i = 0; i < sizeof a->owned / sizeof *a->owned; i++)
+        if (a->owned[i] || b->owned[i])
+            return false;
+    return memcmp(a, b, sizeof *a) == 0;
+}
+
 static pal_status decode(decompression *d, size_t i, const palette *palette)
 {
     decoded *mine = &d->decoded[d->count];
-    *mine = (decoded){palette->lut, palette->indices, NULL};
+    memcpy(&mine->palette, palette, sizeof *palette); /* with its padding */
+    mine->dense = NULL;
     for (size_t j = 0; j < d->count && !mine->dense; j++)
-        if (d->decoded[j].lut == mine->lut && d->decoded[j].indices == mine->indices &&
-            d->model->weights[d->list[j].weight].info.elements ==
-                d->model->weights[i].info.elements)
+        if (same_palette(&d->decoded[j].palette, palette))
             mine->dense = d->decoded[j].dense;
     pal_status status = PAL_OK;
     if (!mine->dense) {
         const pal_weight *info = &d->model->weights[i].info;
-        mine->dense = mem_array(info->elements, pal_dtype_bits(info->dtype) / 8);
+        mine->dense = scratch_zeroed(info->elements, pal_dtype_bits(info->dtype) / 8);
         status = mine->dense ? palette_decode(palette, mine->dense) : fail_memory("decompressing");
+        scratch_release(mine->dense);
+        d->model->format->release(d->model, i);
     }
     d->list[d->count++] = (replacement){i, NULL, mine->dense};
     return status;
@@ -61,7 +73,7 @@ static void free_decoded(decompression *d)
         for (size_t j = 0; j < i && !seen; j++)
             seen = d->decoded[j].dense == d->decoded[i].dense;
         if (!seen)
-            free(d->decoded[i].dense);
+            scratch_free(d->decoded[i].dense);
     }
 }
 

@@ -28,8 +28,21 @@ static const pal_option table[] = {
      "The dimension that holds the channels to be grouped; negative ones count from the last. By "
      "default the output channels of the operator that uses the weight: 1 for conv_transpose, the "
      "last or last but one for matmul, otherwise 0."},
+    {"cluster_dim", PAL_OPTION_INTEGER, "1", 1, 64, NULL, "D",
+     "Length of the vectors that an index stands for. Above 1, D weights that follow each other "
+     "along "
+     "the channel axis share an index, so that a weight takes nbits / D bits. The tables are found "
+     "by "
+     "k-means++, Lloyd's iterations and moves of single clusters: good, but no proven optimum. "
+     "Mode "
+     "kmeans only; needs iOS18. Weights whose channels D does not divide are left as they are."},
     {"weight_threshold", PAL_OPTION_INTEGER, "2048", 0, INT64_MAX, NULL, "T",
      "Only weights with more than T elements are palettized."},
+    {"embeddings", PAL_OPTION_CHOICE, "skip", 0, 0, "skip|palettize", "E",
+     "What to do with the embedding tables of a safetensors checkpoint, which are known by their "
+     "names (embed_tokens, wte, wpe, ...): skip leaves them as they are, palettize treats them "
+     "like "
+     "other matrices. Formats that tell how a weight is used palettize them always."},
     {"threads", PAL_OPTION_INTEGER, "0", 0, 1024, NULL, "K",
      "Threads to work with; 0 takes as many as there are processors. The output does not depend on "
      "it."},
@@ -40,7 +53,17 @@ enum {
     VALUE_SIZE = 32,
 };
 
-enum { NBITS, MODE, GRANULARITY, GROUP_SIZE, CHANNEL_AXIS, WEIGHT_THRESHOLD, THREADS };
+enum {
+    NBITS,
+    MODE,
+    GRANULARITY,
+    GROUP_SIZE,
+    CHANNEL_AXIS,
+    CLUSTER_DIM,
+    WEIGHT_THRESHOLD,
+    EMBEDDINGS,
+    THREADS
+};
 
 struct pal_options {
     char value[OPTIONS][VALUE_SIZE]; /* "" where unset */
@@ -163,6 +186,7 @@ pal_status options_read(const pal_options *options, settings *out)
         .group_size = (uint64_t)integer_value(options, GROUP_SIZE),
         .has_channel_axis = *options->value[CHANNEL_AXIS] != 0,
         .channel_axis = (int)integer_value(options, CHANNEL_AXIS),
+        .cluster_dim = (size_t)integer_value(options, CLUSTER_DIM),
         .weight_threshold = (uint64_t)integer_value(options, WEIGHT_THRESHOLD),
         .threads = (int)integer_value(options, THREADS),
     };
@@ -170,6 +194,7 @@ pal_status options_read(const pal_options *options, settings *out)
         out->mode = MODE_UNIFORM;
     else if (strcmp(options->value[MODE], "unique") == 0)
         out->mode = MODE_UNIQUE;
+    out->palettize_embeddings = strcmp(options->value[EMBEDDINGS], "palettize") == 0;
     if (strcmp(options->value[GRANULARITY], "per_grouped_channel") == 0)
         out->granularity = GRANULARITY_PER_GROUPED_CHANNEL;
     return PAL_OK;
@@ -183,6 +208,8 @@ pal_status pal_options_check(const pal_options *options)
         return status;
     if (settings.mode == MODE_UNIQUE && settings.nbits)
         return fail(PAL_ERROR_ARGUMENT, "nbits: mode unique finds its own number of bits");
+    if (settings.mode != MODE_KMEANS && settings.cluster_dim > 1)
+        return fail(PAL_ERROR_ARGUMENT, "cluster_dim: above 1 only in mode kmeans");
     if (settings.mode != MODE_UNIQUE && !settings.nbits)
         return fail(PAL_ERROR_ARGUMENT, "nbits: must be given for mode %s",
                     options ? options->value[MODE] : table[MODE].default_value);

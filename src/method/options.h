@@ -24,7 +24,9 @@ typedef struct settings {
     uint64_t group_size;
     bool has_channel_axis;
     int channel_axis;
+    size_t cluster_dim;
     uint64_t weight_threshold;
+    bool palettize_embeddings;
     int threads; /* 0: as many as there are processors */
 } settings;
 

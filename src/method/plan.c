@@ -4,24 +4,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The largest divisor of n that is at most `most`. */
-static uint64_t divisor_below(uint64_t n, uint64_t most)
+/* The largest divisor of n that is at most `most` and a multiple of `step`, which divides n; 0 if
+ * there is none. */
+static uint64_t divisor_below(uint64_t n, uint64_t most, uint64_t step)
 {
-    if (most >= n)
-        return n;
-    uint64_t best = 1;
+    uint64_t best = 0;
     for (uint64_t d = 1; d * d <= n; d++) {
         if (n % d)
             continue;
-        if (d <= most && d > best)
-            best = d;
-        if (n / d <= most && n / d > best)
-            best = n / d;
+        const uint64_t pair[] = {d, n / d};
+        for (int i = 0; i < 2; i++)
+            if (pair[i] <= most && pair[i] % step == 0 && pair[i] > best)
+                best = pair[i];
     }
     return best;
 }
 
-static void plan_groups(const pal_weight *weight, const settings *settings, plan *out)
+/* The axis that holds the channels; false, with the reason, if there is none. */
+static bool plan_axis(const pal_weight *weight, const settings *settings, plan *out)
 {
     int rank = (int)weight->rank;
     int axis = settings->has_channel_axis ? settings->channel_axis : weight->channel_axis;
@@ -30,15 +30,40 @@ static void plan_groups(const pal_weight *weight, const settings *settings, plan
     if (axis < 0 && !settings->has_channel_axis) {
         snprintf(out->reason, sizeof out->reason,
                  "its operators have their output channels on different axes; give channel_axis");
-        return;
+        return false;
     }
     if (axis < 0 || axis >= rank) {
         snprintf(out->reason, sizeof out->reason, "it has no axis %d", settings->channel_axis);
+        return false;
+    }
+    out->axis = (size_t)axis;
+    return true;
+}
+
+/* Whether vectors of cluster_dim fit the channels: also within each group of a grouped convolution,
+ * whose channels are separate. */
+static bool plan_vectors(const model_weight *weight, const settings *settings, plan *out)
+{
+    uint64_t channels = weight->info.shape[out->axis];
+    if (out->axis == 0 && weight->op_groups > 1)
+        channels /= weight->op_groups;
+    if (channels % settings->cluster_dim == 0)
+        return true;
+    snprintf(out->reason, sizeof out->reason, "cluster_dim %zu does not divide its %llu channels",
+             settings->cluster_dim, (unsigned long long)channels);
+    return false;
+}
+
+static void plan_groups(const pal_weight *weight, const settings *settings, plan *out)
+{
+    uint64_t channels = weight->shape[out->axis];
+    out->group_size = divisor_below(channels, settings->group_size, settings->cluster_dim);
+    if (!out->group_size) {
+        snprintf(out->reason, sizeof out->reason,
+                 "no multiple of cluster_dim up to group_size divides its %llu channels",
+                 (unsigned long long)channels);
         return;
     }
-    uint64_t channels = weight->shape[axis];
-    out->axis = (size_t)axis;
-    out->group_size = divisor_below(channels, settings->group_size);
     out->groups = channels / out->group_size;
     if (out->group_size != settings->group_size)
         snprintf(out->remark, sizeof out->remark,
@@ -66,7 +91,13 @@ void plan_weight(const pal_model *model, size_t i, const settings *settings, pla
         snprintf(
             out->reason, sizeof out->reason, "%llu elements, not more than weight_threshold %llu",
             (unsigned long long)info->elements, (unsigned long long)settings->weight_threshold);
-    else if (settings->granularity == GRANULARITY_PER_GROUPED_CHANNEL)
+    else if (weight->embedding && !settings->palettize_embeddings)
+        snprintf(out->reason, sizeof out->reason,
+                 "it is an embedding; the option embeddings can include it");
+    bool grouped = settings->granularity == GRANULARITY_PER_GROUPED_CHANNEL;
+    if (*out->reason || (!grouped && settings->cluster_dim == 1))
+        return;
+    if (plan_axis(info, settings, out) && plan_vectors(weight, settings, out) && grouped)
         plan_groups(info, settings, out);
 }
 

@@ -5,12 +5,13 @@
 
 #include "base/half.h"
 #include "base/memory.h"
+#include "base/scratch.h"
 #include "palette/pack.h"
 
 enum { OWNED = sizeof((palette *)0)->owned / sizeof(void *) };
 
 pal_status palette_new(unsigned nbits, pal_dtype dtype, size_t rank, const uint64_t *shape,
-                       size_t axis, uint64_t groups, palette **out)
+                       size_t axis, uint64_t groups, size_t vector_size, palette **out)
 {
     palette *p = mem_zeroed(1, sizeof *p);
     if (!p)
@@ -18,7 +19,8 @@ pal_status palette_new(unsigned nbits, pal_dtype dtype, size_t rank, const uint6
     p->nbits = nbits;
     p->dtype = dtype;
     p->rank = rank;
-    p->vector_size = 1;
+    p->vector_size = vector_size;
+    p->vector_axis = axis;
     for (size_t d = 0; d < rank; d++) {
         p->shape[d] = shape[d];
         p->blocks[d] = d == axis ? groups : 1;
@@ -39,15 +41,21 @@ void palette_free(palette *palette)
     if (!palette)
         return;
     for (size_t i = 0; i < OWNED; i++)
-        free(palette->owned[i]);
+        scratch_free(palette->owned[i]);
     free(palette);
+}
+
+void palette_release(palette *palette)
+{
+    for (size_t i = 0; i < OWNED; i++)
+        scratch_release(palette->owned[i]);
 }
 
 void *palette_allocate(palette *palette, uint64_t count, size_t size)
 {
     for (size_t i = 0; i < OWNED; i++)
         if (!palette->owned[i])
-            return palette->owned[i] = mem_zeroed(count, size);
+            return palette->owned[i] = scratch_zeroed(count, size);
     return NULL;
 }
 

@@ -21,14 +21,24 @@ typedef struct palette {
     const uint8_t *indices;        /* packed, row-major over the index shape */
     const void *scale;             /* in dtype: what the looked-up values are multiplied by; NULL */
     uint64_t scale_shape[PAL_MAX_RANK]; /* of scale: each 1 or that of shape */
-    void *owned[5];                     /* what of the above is to be freed with the palette */
+    void *owned[5];                     /* the scratch memory of the above that is its own */
 } palette;
 
-/* A palette of scalars of the tensor's own type, with `groups` tables along `axis` (1: one table),
- * its LUT and indices allocated and zeroed. groups must divide shape[axis]. */
+/* What kind of palette a file would have to hold. */
+typedef struct palette_form {
+    unsigned nbits;
+    bool grouped; /* several tables */
+    bool vectors; /* vector_size > 1 */
+} palette_form;
+
+/* A palette of the tensor's own type, with `groups` tables along `axis` (1: one table) and vectors of
+ * vector_size values along that axis (1: scalars), its LUT and indices allocated and zeroed.
+ * groups * vector_size must divide shape[axis]. */
 pal_status palette_new(unsigned nbits, pal_dtype dtype, size_t rank, const uint64_t *shape,
-                       size_t axis, uint64_t groups, palette **out);
+                       size_t axis, uint64_t groups, size_t vector_size, palette **out);
 void palette_free(palette *palette);
+/* A hint that its content is not needed soon. */
+void palette_release(palette *palette);
 
 /* Indices along one dimension: shape, divided by vector_size on vector_axis. */
 uint64_t palette_index_dimension(const palette *palette, size_t dimension);
@@ -41,7 +51,8 @@ uint64_t palette_scale_elements(const palette *palette); /* 0 without scale */
 /* All that a file has to store for it: indices, tables, scales. */
 uint64_t palette_bytes(const palette *palette);
 
-/* Memory of the given size, zeroed, that is freed with the palette; NULL when there is none. */
+/* Scratch memory of the given size, zeroed, that is freed with the palette; NULL when there is
+ * none. */
 void *palette_allocate(palette *palette, uint64_t count, size_t size);
 
 /* The entries of all tables as the values that they stand for, in dtype: (entry - offset) * scale,

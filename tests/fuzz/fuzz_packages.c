@@ -141,7 +141,7 @@ static bool iterate(run *run, uint64_t i)
         return false;
     /* What stands at the output must not matter; a run of one iteration has nothing there. */
     char *output = join(run->out, "out.mlpackage");
-    if (run->settings.has_only || rng_chance(&r, 20))
+    if (rng_chance(&r, 20) || run->settings.has_only)
         remove_tree(output);
     free(output);
     limits_begin(run->settings.seed, i, seed->path);

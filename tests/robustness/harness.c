@@ -319,10 +319,11 @@ bool is_one_line(const char *text)
 
 void strike_seconds(char *text)
 {
-    char *at = strstr(text, "\"seconds\": ");
-    char *line = strstr(text, ", ratio ");
-    if (at)
-        memset(at, '-', strcspn(at, "\n"));
-    if (line)
-        memset(line, '-', strcspn(line, "\n"));
+    static const char *const before[] = {"\"seconds\": ", ", ratio "};
+    for (int i = 0; i < 2; i++) {
+        char *at = strstr(text, before[i]);
+        char *end = at ? at + strcspn(at, "\n") : NULL;
+        if (at)
+            memmove(at, end, strlen(end) + 1);
+    }
 }

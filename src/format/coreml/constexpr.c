@@ -129,8 +129,10 @@ static pal_status describe_parameter(ProtobufCBinaryData key, const Coreml__Valu
 {
     tensor t;
     bool known;
-    if (!value || protobuf_equal(key, "name"))
-        return PAL_OK;
+    static const char *const no_values[] = {"name", "shape", "axis", "vector_axis"};
+    for (size_t i = 0; i < sizeof no_values / sizeof *no_values; i++)
+        if (!value || protobuf_equal(key, no_values[i]))
+            return PAL_OK;
     pal_status status = value_type_read(value->type, &t, &known);
     if (status || !known)
         return status;
@@ -167,19 +169,23 @@ pal_status coreml_describe_constexpr(coreml *state, const Coreml__Operation *ope
 
 /* ---------------------------------------------------------------- what a version can express */
 
-pal_status coreml_can_express(const pal_model *model, size_t weight, unsigned nbits, bool grouped)
+pal_status coreml_can_express(const pal_model *model, size_t weight, const palette_form *form)
 {
     const coreml *state = model->state;
     const weight_place *place = &state->places[weight];
     int needed = OPSET_IOS16;
     const char *option = "palettization";
-    if (nbits == 3) {
+    if (form->nbits == 3) {
         needed = OPSET_IOS18;
         option = "nbits 3";
     }
-    if (grouped) {
+    if (form->grouped) {
         needed = OPSET_IOS18;
         option = "granularity per_grouped_channel";
+    }
+    if (form->vectors) {
+        needed = OPSET_IOS18;
+        option = "cluster_dim above 1";
     }
     if (place->opset >= needed)
         return PAL_OK;
@@ -296,13 +302,15 @@ static Coreml__Operation *make_blocks(coreml *state, const Coreml__Operation *ol
                                       const weight_file *file, const palette *p)
 {
     Coreml__Operation *operation = operation_make(state, old, LUT_TO_DENSE, 0);
-    Coreml__ArgumentEntry **inputs = arena_alloc(&state->edits, 2 * sizeof *inputs);
-    if (!operation || !inputs)
+    Coreml__ArgumentEntry **inputs = arena_alloc(&state->edits, 3 * sizeof *inputs);
+    int32_t *axis = arena_alloc(&state->edits, sizeof *axis);
+    if (!operation || !inputs || !axis)
         return NULL;
     tensor indices = {.dtype = index_dtype(p->nbits), .rank = p->rank, .data = p->indices};
     indices.elements = palette_index_count(p);
     indices.bytes = palette_index_bytes(p);
-    memcpy(indices.shape, p->shape, sizeof indices.shape);
+    for (size_t d = 0; d < p->rank; d++)
+        indices.shape[d] = palette_index_dimension(p, d);
     tensor lut = {.dtype = p->dtype, .rank = p->rank + 2, .data = p->lut};
     lut.elements = palette_lut_elements(p);
     lut.bytes = lut.elements * pal_dtype_bits(p->dtype) / 8;
@@ -313,7 +321,16 @@ static Coreml__Operation *make_blocks(coreml *state, const Coreml__Operation *ol
     inputs[1] = input_make(state, "lut", value_make(state, file, &lut));
     operation->inputs = inputs;
     operation->n_inputs = 2;
-    return inputs[0] && inputs[1] ? operation : NULL;
+    if (p->vector_size > 1) {
+        *axis = (int32_t)p->vector_axis;
+        tensor scalar = {.dtype = PAL_INT32, .elements = 1, .bytes = sizeof *axis, .data = axis};
+        inputs[operation->n_inputs++] =
+            input_make(state, "vector_axis", value_make(state, NULL, &scalar));
+    }
+    for (size_t i = 0; i < operation->n_inputs; i++)
+        if (!inputs[i])
+            return NULL;
+    return operation;
 }
 
 static Coreml__Operation *make_const(coreml *state, const Coreml__Operation *old,

@@ -17,6 +17,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/scratch.h"
 #include "coreml.pb-c.h"
 #include "format/format.h"
 #include "format/protobuf.h"
@@ -110,7 +111,7 @@ typedef struct coreml {
     size_t pending_count, pending_capacity;
     palette **palettes; /* owned */
     size_t palette_count, palette_capacity;
-    void **buffers; /* owned */
+    void **buffers; /* owned: scratch memory */
     size_t buffer_count, buffer_capacity;
 } coreml;
 
@@ -177,7 +178,7 @@ Coreml__Value *operation_parameter(const Coreml__Operation *operation, const cha
 /* ---------------------------------------------------------------- constexpr.c */
 
 pal_status coreml_read_palette(const pal_model *model, size_t weight, palette **out);
-pal_status coreml_can_express(const pal_model *model, size_t weight, unsigned nbits, bool grouped);
+pal_status coreml_can_express(const pal_model *model, size_t weight, const palette_form *form);
 pal_status coreml_replace(pal_model *model, const replacement *list, size_t count);
 /* Fills nbits, num_luts and bytes of a compressed weight's info from its operation. */
 pal_status coreml_describe_constexpr(coreml *state, const Coreml__Operation *operation,

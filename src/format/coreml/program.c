@@ -176,8 +176,10 @@ static pal_status add_weight(walk *w, Coreml__Block *block, size_t index, size_t
 
 /* ---------------------------------------------------------------- uses */
 
-/* A boolean parameter of an operator, given in place or as the name of a constant. */
-static bool bool_parameter(const walk *w, const Coreml__Operation *operation, const char *key)
+/* A small parameter of an operator, given in place or as the name of a constant; NULL if it is
+ * neither. */
+static const Coreml__TensorValue *parameter(const walk *w, const Coreml__Operation *operation,
+                                            const char *key)
 {
     const Coreml__Binding *binding = operation_input(operation, key);
     const Coreml__Value *value = NULL;
@@ -191,12 +193,29 @@ static bool bool_parameter(const walk *w, const Coreml__Operation *operation, co
     const Coreml__ImmediateValue *immediate =
         value && value->value_case == COREML__VALUE__VALUE_IMMEDIATE_VALUE ? value->immediate_value
                                                                            : NULL;
-    const Coreml__TensorValue *t =
-        immediate && immediate->value_case == COREML__IMMEDIATE_VALUE__VALUE_TENSOR
-            ? immediate->tensor
-            : NULL;
+    return immediate && immediate->value_case == COREML__IMMEDIATE_VALUE__VALUE_TENSOR
+               ? immediate->tensor
+               : NULL;
+}
+
+static bool bool_parameter(const walk *w, const Coreml__Operation *operation, const char *key)
+{
+    const Coreml__TensorValue *t = parameter(w, operation, key);
     return t && t->value_case == COREML__TENSOR_VALUE__VALUE_BOOLS && t->bools &&
            t->bools->n_values == 1 && t->bools->values[0];
+}
+
+/* The groups of a convolution; 1 for other operators. */
+static uint64_t op_groups(const walk *w, const Coreml__Operation *operation)
+{
+    if (!protobuf_equal(operation->type, "conv") &&
+        !protobuf_equal(operation->type, "conv_transpose"))
+        return 1;
+    const Coreml__TensorValue *t = parameter(w, operation, "groups");
+    return t && t->value_case == COREML__TENSOR_VALUE__VALUE_INTS && t->ints &&
+                   t->ints->n_values == 1 && t->ints->values[0] > 0
+               ? (uint64_t)t->ints->values[0]
+               : 1;
 }
 
 /* The output-channel axis of a weight of this rank as input `key` of the operator; the rules are
@@ -223,6 +242,9 @@ static pal_status use_weight(walk *w, size_t i, const Coreml__Operation *operati
     else
         w->feeds_other[i] = true;
     int axis = channel_axis(w, operation, key, info->rank);
+    uint64_t groups = op_groups(w, operation);
+    if (groups > w->model->weights[i].op_groups)
+        w->model->weights[i].op_groups = groups;
     if (info->consumers++ == 0) {
         info->op = arena_copy(&w->state->edits, operation->type.data, operation->type.len);
         info->channel_axis = axis;

@@ -1,9 +1,9 @@
 /* Writing a package: weight files anew with only what the model refers to, the model with the new
  * places of its blobs, everything else copied; staged and committed as a whole. */
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "format/coreml/coreml.h"
 
@@ -209,6 +209,18 @@ static pal_status save_model(const coreml *state, const char *temporary)
     return writer_close(&writer);
 }
 
+static bool is_empty_directory(const char *path)
+{
+    size_t entries = 0;
+    DIR *directory = opendir(path);
+    if (!directory)
+        return false;
+    while (entries <= 2 && readdir(directory)) /* "." and ".." are always there */
+        entries++;
+    closedir(directory);
+    return entries <= 2;
+}
+
 /* Refuses to put a package in the place of something that is none. */
 static pal_status check_destination(const char *path)
 {
@@ -217,7 +229,7 @@ static pal_status check_destination(const char *path)
         return PAL_OK;
     if (!S_ISDIR(info.st_mode))
         return fail(PAL_ERROR_IO, "%s: exists and is not a package; not replaced", path);
-    if (!coreml_probe(path) && rmdir(path) < 0) /* an empty directory may go */
+    if (!coreml_probe(path) && !is_empty_directory(path))
         return fail(PAL_ERROR_IO, "%s: exists and is not a model package; not replaced", path);
     return PAL_OK;
 }

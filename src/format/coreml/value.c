@@ -192,6 +192,14 @@ static Coreml__ImmediateValue *immediate_make(coreml *state, const tensor *tenso
         floats->values = (float *)tensor->data;
         t->value_case = COREML__TENSOR_VALUE__VALUE_FLOATS;
         t->floats = floats;
+    } else if (tensor->dtype == PAL_INT32) {
+        Coreml__RepeatedInts *ints = NEW(state, coreml__repeated_ints__descriptor);
+        if (!ints)
+            return NULL;
+        ints->n_values = tensor->elements;
+        ints->values = (int32_t *)tensor->data;
+        t->value_case = COREML__TENSOR_VALUE__VALUE_INTS;
+        t->ints = ints;
     } else {
         Coreml__RepeatedBytes *bytes = NEW(state, coreml__repeated_bytes__descriptor);
         if (!bytes)
