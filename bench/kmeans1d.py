@@ -2,8 +2,8 @@
 
 Every contender turns an array of values into centroids and a label for each value, on the same
 data, in turns; the best time of the turns counts. The error is the squared error of the values
-against their centroids, computed here in float64, relative to the smallest one in the row.
-Ours has only centroids that float16 (or float32) can hold; the others' are float64.
+against their centroids, relative to the smallest one in the row. Everyone's centroids are first
+rounded to the type of the values, as they are when a palette is stored.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def measure(contenders, values, clusters, options):
 
 def squared_error(values, centroids, labels):
     """In pieces, so that the largest array needs no gigabytes of temporaries."""
-    centroids = np.asarray(centroids, dtype=np.float64)
+    centroids = np.asarray(centroids).astype(values.dtype).astype(np.float64)
     total = 0.0
     for start in range(0, values.size, CHUNK):
         piece = slice(start, start + CHUNK)

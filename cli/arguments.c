@@ -57,6 +57,10 @@ static void set_flag(arguments *out, const flag *flag, const char *value)
 {
     if (strcmp(flag->name, "output") == 0)
         out->output = value;
+    else if (strcmp(flag->name, "config") == 0)
+        out->config = value;
+    else if (strcmp(flag->name, "print-config") == 0)
+        out->print_config = true;
     else if (strcmp(flag->name, "json") == 0)
         out->json = value ? value : "";
     else if (strcmp(flag->name, "quiet") == 0)
@@ -109,6 +113,25 @@ static int parse_option(const command *command, int argc, char **argv, int *i, a
     return 0;
 }
 
+/* Loads the file of --config before anything else, so that options on the command line hold against
+ * it wherever they stand. */
+static pal_status load_config(const command *command, int argc, char **argv, pal_options *options)
+{
+    static const char name[] = "--config";
+    for (int i = 0; i < argc && find_flag(command, "config", 6, 0); i++) {
+        const char *path = NULL;
+        if (strcmp(argv[i], "--") == 0)
+            break;
+        if (strcmp(argv[i], name) == 0 && i + 1 < argc)
+            path = argv[i + 1];
+        else if (strncmp(argv[i], name, sizeof name - 1) == 0 && argv[i][sizeof name - 1] == '=')
+            path = argv[i] + sizeof name;
+        if (path)
+            return pal_options_load(options, path);
+    }
+    return PAL_OK;
+}
+
 int arguments_parse(const command *command, int argc, char **argv, arguments *out, bool *done)
 {
     int inputs = 0, code = 0;
@@ -122,6 +145,8 @@ int arguments_parse(const command *command, int argc, char **argv, arguments *ou
         }
     }
     pal_status status = pal_options_new(&out->options);
+    if (!status)
+        status = load_config(command, argc, argv, out->options);
     if (status)
         return report_failure(status);
     for (int i = 0; i < argc && !code; i++) {
@@ -132,7 +157,7 @@ int arguments_parse(const command *command, int argc, char **argv, arguments *ou
         else if (inputs++ == 0)
             out->input = argv[i];
     }
-    if (code)
+    if (code || out->print_config)
         return code;
     if (command->inputs >= 0 && inputs < command->inputs)
         return complain(command, "no input file");
@@ -140,6 +165,17 @@ int arguments_parse(const command *command, int argc, char **argv, arguments *ou
         return complain(command, "one input at a time");
     if (find_flag(command, "output", 6, 0) && (!out->output || !*out->output))
         return complain(command, "no output: give it with -o");
+    return 0;
+}
+
+int print_config(const arguments *arguments)
+{
+    char *text = NULL;
+    pal_status status = pal_options_text(arguments->options, &text);
+    if (status)
+        return report_failure(status);
+    fputs(text, stdout);
+    pal_free(text);
     return 0;
 }
 

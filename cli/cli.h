@@ -41,10 +41,26 @@ struct arguments {
     const command *command;
     const char *input;
     const char *output;
+    const char *config;
     const char *json; /* "" if given without a file */
-    bool quiet, man;
+    bool quiet, man, print_config;
     pal_options *options;
 };
+
+/* --config and --print-config, for the commands that take the options of the library. */
+#define CONFIG_FLAGS                                                                               \
+    {"config", 0, "FILE",                                                                          \
+     "Read options for all weights, for types of operators and for single weights from a YAML "    \
+     "file with the layout of coremltools' OptimizationConfig. Options on the command line "       \
+     "change its global_config."},                                                                 \
+    {                                                                                              \
+        "print-config", 0, NULL,                                                                   \
+            "Write the effective configuration as such a file to standard output, and do nothing " \
+            "else."                                                                                \
+    }
+
+/* Writes the effective configuration; returns an exit code. */
+int print_config(const arguments *arguments);
 
 extern const command command_compress, command_decompress, command_inspect, command_help;
 extern const command *const commands[];

@@ -3,6 +3,7 @@
 #include "cli.h"
 
 static const flag flags[] = {
+    CONFIG_FLAGS,
     {"output", 'o', "OUT",
      "Where to write the compressed model; IN itself is allowed. Must be given."},
     {"json", 0, "FILE",
@@ -26,6 +27,8 @@ static int finish(const arguments *arguments, pal_model *model, const pal_report
 
 static int run(const arguments *arguments)
 {
+    if (arguments->print_config)
+        return print_config(arguments);
     double started = now_seconds();
     pal_model *model = NULL;
     pal_report *report = NULL;

@@ -1,12 +1,15 @@
 #include "cli.h"
 
 static const flag flags[] = {
+    CONFIG_FLAGS,
     {"json", 0, NULL, "Write JSON instead of a table."},
     {0},
 };
 
 static int run(const arguments *arguments)
 {
+    if (arguments->print_config)
+        return print_config(arguments);
     pal_model *model = NULL;
     int code = 0;
     pal_status status = pal_model_open(arguments->input, &model);

@@ -123,6 +123,28 @@ PAL_API const char *pal_options_value(const pal_options *options, const char *na
  * nbits, unique finds its own and takes none. */
 PAL_API pal_status pal_options_check(const pal_options *options);
 
+/* Reads a configuration file (YAML) with the layout of coremltools' OptimizationConfig:
+ *
+ *     global_config: {nbits: 4}
+ *     op_type_configs:
+ *       linear: {nbits: 8, granularity: per_grouped_channel}
+ *       gather: null                       # left alone
+ *     op_name_configs:
+ *       classifier_weight: {mode: unique}
+ *       "layers_[0-9]+_.*": {nbits: 2, group_size: 8, granularity: per_grouped_channel}
+ *
+ * For each weight the first that applies holds: its name in op_name_configs; the first key there that
+ * is a POSIX extended regular expression matching the whole name; the type of the operator that uses
+ * it (the first, if several do) in op_type_configs; global_config. Each stands alone: an option that
+ * it does not name has its default. Without global_config, what nothing else covers is left alone.
+ * pal_options_set() afterwards changes global_config only. Errors name file, line and key. */
+PAL_API pal_status pal_options_load(pal_options *options, const char *path);
+
+/* The effective configuration as YAML that pal_options_load() reads back to the same, in fresh memory
+ * that is given back with pal_free(). */
+PAL_API pal_status pal_options_text(const pal_options *options, char **out);
+PAL_API void pal_free(void *memory);
+
 /* ---------------------------------------------------------------- models and their weights */
 
 /* An open model file. The file is mapped, not copied, and must not be changed by others while it is

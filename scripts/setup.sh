@@ -4,13 +4,13 @@
 set -eu
 
 packages="gcc cmake make pkg-config protobuf-c-compiler libprotobuf-c-dev libjansson-dev
-          libcmocka-dev python3 python3-venv"
+          libyaml-dev libcmocka-dev python3 python3-venv"
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
     for tool in cc cmake pkg-config protoc-c python3; do
         command -v $tool >/dev/null 2>&1 || missing="${missing:-} $tool"
     done
-    for library in libprotobuf-c jansson cmocka; do
+    for library in libprotobuf-c jansson yaml-0.1 cmocka; do
         pkg-config --exists $library 2>/dev/null || missing="${missing:-} $library"
     done
     [ -z "${missing:-}" ] || { echo "Please install:$missing" >&2; exit 1; }

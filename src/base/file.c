@@ -1,3 +1,5 @@
+#define _GNU_SOURCE /* madvise */
+#define _DARWIN_C_SOURCE
 #include "base/file.h"
 
 #include <dirent.h>

@@ -61,6 +61,7 @@ typedef struct format {
 } format;
 
 extern const format format_coreml;
+extern const format format_onnx;
 extern const format format_safetensors;
 
 #endif

@@ -8,7 +8,7 @@
 #include "base/memory.h"
 #include "format/format.h"
 
-static const format *const formats[] = {&format_coreml, &format_safetensors};
+static const format *const formats[] = {&format_coreml, &format_onnx, &format_safetensors};
 
 static pal_status find_format(const char *path, const format **found)
 {
@@ -23,7 +23,8 @@ static pal_status find_format(const char *path, const format **found)
     }
     return fail(PAL_ERROR_FORMAT,
                 "%s: not a model of a known kind (a Core ML .mlpackage is a directory with a "
-                "Manifest.json; a checkpoint folder has a model.safetensors or its index)",
+                "Manifest.json; an ONNX model is a file .onnx; a checkpoint folder has a "
+                "model.safetensors or its index)",
                 path);
 }
 

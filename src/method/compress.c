@@ -20,6 +20,7 @@
 
 /* One weight on its way. */
 typedef struct target {
+    settings settings;
     plan plan;
     bool wanted;   /* to be palettized; may turn false when its values are seen */
     size_t source; /* the weight whose palette it shares; itself if none */
@@ -52,7 +53,7 @@ typedef struct thread_state {
 
 typedef struct compression {
     pal_model *model;
-    settings settings;
+    const pal_options *options;
     target *targets; /* one for each weight */
     unit *units;
     size_t unit_count, unit_capacity;
@@ -71,34 +72,43 @@ static size_t element_size(const target *t)
 
 /* ---------------------------------------------------------------- planning */
 
-static palette_form form_of(const compression *c, unsigned nbits)
+static palette_form form_of(const target *t, unsigned nbits)
 {
     return (palette_form){
         .nbits = nbits,
-        .grouped = c->settings.granularity == GRANULARITY_PER_GROUPED_CHANNEL,
-        .vectors = c->settings.cluster_dim > 1,
+        .grouped = t->settings.granularity == GRANULARITY_PER_GROUPED_CHANNEL,
+        .vectors = t->settings.cluster_dim > 1,
     };
+}
+
+/* Whether two weights with the same values and groups would get the same palette. */
+static bool same_method(const settings *a, const settings *b)
+{
+    return a->nbits == b->nbits && a->mode == b->mode && a->cluster_dim == b->cluster_dim;
 }
 
 static pal_status target_init(compression *c, size_t i, size_t *eligible_of)
 {
     target *t = &c->targets[i];
     const pal_weight *info = &c->model->weights[i].info;
-    plan_weight(c->model, i, &c->settings, &t->plan);
+    bool none;
+    options_for(c->options, info, &t->settings, &none);
+    plan_weight(c->model, i, &t->settings, none, &t->plan);
     t->wanted = !*t->plan.reason;
     t->source = i;
     if (!t->wanted)
         return PAL_OK;
-    t->nbits = c->settings.nbits;
-    palette_form form = form_of(c, t->nbits);
+    t->nbits = t->settings.nbits;
+    palette_form form = form_of(t, t->nbits);
     pal_status status = c->model->format->can_express(c->model, i, &form);
     if (status)
         return status;
 
     size_t same = c->model->weights[i].same_as;
     if (eligible_of[same] != SIZE_MAX) {
-        const plan *other = &c->targets[eligible_of[same]].plan;
-        if (other->axis == t->plan.axis && other->groups == t->plan.groups) {
+        const target *other = &c->targets[eligible_of[same]];
+        if (other->plan.axis == t->plan.axis && other->plan.groups == t->plan.groups &&
+            same_method(&other->settings, &t->settings)) {
             t->source = eligible_of[same];
             return PAL_OK;
         }
@@ -116,12 +126,12 @@ static pal_status target_init(compression *c, size_t i, size_t *eligible_of)
         else if (d > t->plan.axis)
             t->inner *= info->shape[d];
     }
-    if (t->plan.groups == 1 && c->settings.cluster_dim == 1) { /* the tensor in one piece */
+    if (t->plan.groups == 1 && t->settings.cluster_dim == 1) { /* the tensor in one piece */
         t->inner = info->elements;
         t->outer = t->channels = 1;
     }
     t->group_elements = info->elements / t->plan.groups;
-    t->group_indices = t->group_elements / c->settings.cluster_dim;
+    t->group_indices = t->group_elements / t->settings.cluster_dim;
     t->group_error = mem_zeroed(t->plan.groups, sizeof *t->group_error);
     t->group_peak = mem_zeroed(t->plan.groups, sizeof *t->group_peak);
     t->group_distinct = mem_zeroed(t->plan.groups, sizeof *t->group_distinct);
@@ -137,7 +147,7 @@ static pal_status target_allocate(compression *c, size_t i)
     if (!t->wanted || t->source != i)
         return PAL_OK;
     pal_status status = palette_new(t->nbits, info->dtype, info->rank, info->shape, t->plan.axis,
-                                    t->plan.groups, c->settings.cluster_dim, &t->palette);
+                                    t->plan.groups, t->settings.cluster_dim, &t->palette);
     if (!status && t->outer > 1 && t->plan.groups > 1 &&
         !(t->indices = mem_array(t->group_indices * t->plan.groups, 1)))
         status = fail_memory("planning");
@@ -171,7 +181,7 @@ static pal_status make_units(compression *c)
     c->done = c->total = 0;
     for (size_t i = 0; i < c->model->weight_count; i++) {
         target *t = &c->targets[i];
-        if (!t->wanted || t->source != i)
+        if (!t->wanted || t->source != i || (c->counting && t->settings.mode != MODE_UNIQUE))
             continue;
         const uint64_t most = groups_per_unit(t);
         t->units_left = 0;
@@ -276,7 +286,7 @@ static pal_status cluster_vectors(compression *c, const unit *unit, uint64_t gro
                                   thread_state *thread)
 {
     target *t = &c->targets[unit->weight];
-    const size_t count = t->channels / t->plan.groups, dim = c->settings.cluster_dim;
+    const size_t count = t->channels / t->plan.groups, dim = t->settings.cluster_dim;
     const vector_group values = {
         .dense = c->model->weights[unit->weight].dense,
         .grid = t->grid,
@@ -321,7 +331,7 @@ static pal_status cluster_scalars(compression *c, const unit *unit, uint64_t gro
         return PAL_OK;
     }
     scalar_lut lut;
-    status = choose_lut(&thread->clustering, c->settings.mode, 1u << t->nbits, &lut);
+    status = choose_lut(&thread->clustering, t->settings.mode, 1u << t->nbits, &lut);
     if (status)
         return status;
     store_lut(t, group, &lut);
@@ -346,7 +356,7 @@ static pal_status run_unit(void *user, int thread_number, size_t i)
     const unit *unit = &c->units[i];
     const target *t = &c->targets[unit->weight];
     thread_state *thread = &c->threads[thread_number];
-    const bool vectors = c->settings.cluster_dim > 1;
+    const bool vectors = t->settings.cluster_dim > 1;
     const bool packs = (t->plan.groups > 1 || vectors) && !c->counting;
     const size_t indices = unit->count * t->group_indices;
     if (packs && !buffer_reserve((void **)&thread->indices, &thread->indices_size, indices))
@@ -386,7 +396,8 @@ static bool unit_done(void *user, size_t i)
 
 static pal_status run_units(compression *c)
 {
-    const int threads = c->settings.threads ? c->settings.threads : parallel_processors();
+    const int wanted = options_threads(c->options);
+    const int threads = wanted ? wanted : parallel_processors();
     c->thread_count = threads;
     c->threads = mem_zeroed((size_t)threads, sizeof *c->threads);
     if (!c->threads)
@@ -455,7 +466,7 @@ static void choose_bits(compression *c, size_t i)
             distinct = t->group_distinct[g];
     }
     for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
-        palette_form form = form_of(c, widths[w]);
+        palette_form form = form_of(t, widths[w]);
         if (distinct <= 1u << widths[w] && !c->model->format->can_express(c->model, i, &form)) {
             t->nbits = widths[w];
             return;
@@ -478,14 +489,18 @@ static pal_status prepare(compression *c)
     for (size_t i = 0; !status && i < count; i++)
         status = target_init(c, i, eligible_of);
     free(eligible_of);
-    if (!status && c->settings.mode == MODE_UNIQUE) {
+    bool unique = false;
+    for (size_t i = 0; !status && i < count; i++)
+        unique = unique || (c->targets[i].wanted && c->targets[i].settings.mode == MODE_UNIQUE);
+    if (!status && unique) {
         c->counting = true;
         status = make_units(c);
         if (!status)
             status = run_units(c);
         c->counting = false;
         for (size_t i = 0; !status && i < count; i++)
-            if (c->targets[i].wanted && c->targets[i].source == i)
+            if (c->targets[i].wanted && c->targets[i].source == i &&
+                c->targets[i].settings.mode == MODE_UNIQUE)
                 choose_bits(c, i);
     }
     for (size_t i = 0; !status && i < count; i++)
@@ -563,11 +578,9 @@ pal_status pal_compress(pal_model *model, const pal_options *options, pal_progre
 {
     if (!model)
         return fail(PAL_ERROR_ARGUMENT, "pal_compress: no model");
-    compression c = {.model = model, .progress = progress, .user = user};
+    compression c = {.model = model, .options = options, .progress = progress, .user = user};
     pal_report *report = NULL;
     pal_status status = pal_options_check(options);
-    if (!status)
-        status = options_read(options, &c.settings);
     if (status)
         return status;
     c.targets = mem_zeroed(model->weight_count, sizeof *c.targets);

@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <regex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,8 +66,19 @@ enum {
     THREADS
 };
 
-struct pal_options {
+/* One set of options and what it is for. */
+typedef struct rule {
+    rule_scope scope;
+    char *key;
+    regex_t pattern; /* RULE_OP_NAME: the key as an extended regular expression */
+    bool is_pattern; /* whether it is one */
+    bool none;
     char value[OPTIONS][VALUE_SIZE]; /* "" where unset */
+} rule;
+
+struct pal_options {
+    rule *rules; /* the global one, and then in the order of the file */
+    size_t count, capacity;
 };
 
 const pal_option *pal_option_get(size_t i)
@@ -74,22 +86,42 @@ const pal_option *pal_option_get(size_t i)
     return i < OPTIONS ? &table[i] : NULL;
 }
 
+static void set_defaults(rule *rule)
+{
+    for (size_t i = 0; i < OPTIONS; i++)
+        snprintf(rule->value[i], VALUE_SIZE, "%s",
+                 table[i].default_value ? table[i].default_value : "");
+}
+
 pal_status pal_options_new(pal_options **out)
 {
     pal_options *options = mem_zeroed(1, sizeof *options);
-    if (!options)
+    if (!options ||
+        !mem_grow((void **)&options->rules, &options->capacity, 1, sizeof *options->rules)) {
+        free(options);
         return fail_memory("making options");
-    for (size_t i = 0; i < OPTIONS; i++)
-        if (table[i].default_value)
-            snprintf(options->value[i], VALUE_SIZE, "%s", table[i].default_value);
+    }
+    options->rules[0] = (rule){.scope = RULE_GLOBAL};
+    options->count = 1;
+    set_defaults(&options->rules[0]);
     *out = options;
     return PAL_OK;
 }
 
 void pal_options_free(pal_options *options)
 {
+    if (!options)
+        return;
+    for (size_t i = 0; i < options->count; i++) {
+        free(options->rules[i].key);
+        if (options->rules[i].is_pattern)
+            regfree(&options->rules[i].pattern);
+    }
+    free(options->rules);
     free(options);
 }
+
+/* ---------------------------------------------------------------- setting */
 
 static size_t find_option(const char *name)
 {
@@ -128,10 +160,8 @@ static bool parse_integer(const char *text, int64_t *out)
     return true;
 }
 
-pal_status pal_options_set(pal_options *options, const char *name, const char *value)
+static pal_status set_value(rule *rule, const char *name, const char *value)
 {
-    if (!options || !name || !value)
-        return fail(PAL_ERROR_ARGUMENT, "pal_options_set: no options, name or value");
     size_t i = find_option(name);
     if (i == OPTIONS)
         return fail(PAL_ERROR_ARGUMENT, "there is no option %s", name);
@@ -142,76 +172,199 @@ pal_status pal_options_set(pal_options *options, const char *name, const char *v
         if (!parse_integer(value, &integer))
             return fail(PAL_ERROR_ARGUMENT, "%s: %s is not an integer", option->name, value);
         snprintf(number, sizeof number, "%lld", (long long)integer);
-        if (integer < option->minimum || integer > option->maximum) {
-            if (!option->choices && option->maximum == INT64_MAX)
-                return fail(PAL_ERROR_ARGUMENT, "%s: %s is less than %lld", option->name, value,
-                            (long long)option->minimum);
-            if (!option->choices)
-                return fail(PAL_ERROR_ARGUMENT, "%s: %s is not between %lld and %lld", option->name,
-                            value, (long long)option->minimum, (long long)option->maximum);
-        }
+        if (!option->choices && integer < option->minimum && option->maximum == INT64_MAX)
+            return fail(PAL_ERROR_ARGUMENT, "%s: %s is less than %lld", option->name, value,
+                        (long long)option->minimum);
+        if (!option->choices && (integer < option->minimum || integer > option->maximum))
+            return fail(PAL_ERROR_ARGUMENT, "%s: %s is not between %lld and %lld", option->name,
+                        value, (long long)option->minimum, (long long)option->maximum);
         value = number;
     }
     if (option->choices && !is_choice(option->choices, value))
         return fail(PAL_ERROR_ARGUMENT, "%s: %s is not one of %s", option->name, value,
                     option->choices);
-    snprintf(options->value[i], VALUE_SIZE, "%s", value);
+    snprintf(rule->value[i], VALUE_SIZE, "%s", value);
     return PAL_OK;
+}
+
+pal_status pal_options_set(pal_options *options, const char *name, const char *value)
+{
+    if (!options || !name || !value)
+        return fail(PAL_ERROR_ARGUMENT, "pal_options_set: no options, name or value");
+    pal_status status = set_value(&options->rules[0], name, value);
+    if (!status)
+        options->rules[0].none = false;
+    return status;
 }
 
 const char *pal_options_value(const pal_options *options, const char *name)
 {
     size_t i = options && name ? find_option(name) : OPTIONS;
-    return i < OPTIONS && *options->value[i] ? options->value[i] : NULL;
+    return i < OPTIONS && *options->rules[0].value[i] ? options->rules[0].value[i] : NULL;
 }
 
-static int64_t integer_value(const pal_options *options, size_t i)
-{
-    int64_t number = 0;
-    parse_integer(options->value[i], &number);
-    return number;
-}
+/* ---------------------------------------------------------------- rules */
 
-pal_status options_read(const pal_options *options, settings *out)
+pal_status options_rule_begin(pal_options *options, rule_scope scope, const char *key,
+                              size_t *index)
 {
-    pal_options defaults;
-    if (!options) {
-        for (size_t i = 0; i < OPTIONS; i++)
-            snprintf(defaults.value[i], VALUE_SIZE, "%s",
-                     table[i].default_value ? table[i].default_value : "");
-        options = &defaults;
+    rule fresh = {.scope = scope};
+    set_defaults(&fresh);
+    if (scope == RULE_GLOBAL) {
+        options->rules[0] = fresh;
+        *index = 0;
+        return PAL_OK;
     }
-    *out = (settings){
-        .nbits = (unsigned)integer_value(options, NBITS),
-        .group_size = (uint64_t)integer_value(options, GROUP_SIZE),
-        .has_channel_axis = *options->value[CHANNEL_AXIS] != 0,
-        .channel_axis = (int)integer_value(options, CHANNEL_AXIS),
-        .cluster_dim = (size_t)integer_value(options, CLUSTER_DIM),
-        .weight_threshold = (uint64_t)integer_value(options, WEIGHT_THRESHOLD),
-        .threads = (int)integer_value(options, THREADS),
-    };
-    if (strcmp(options->value[MODE], "uniform") == 0)
-        out->mode = MODE_UNIFORM;
-    else if (strcmp(options->value[MODE], "unique") == 0)
-        out->mode = MODE_UNIQUE;
-    out->palettize_embeddings = strcmp(options->value[EMBEDDINGS], "palettize") == 0;
-    if (strcmp(options->value[GRANULARITY], "per_grouped_channel") == 0)
-        out->granularity = GRANULARITY_PER_GROUPED_CHANNEL;
+    for (size_t i = 1; i < options->count; i++)
+        if (options->rules[i].scope == scope && strcmp(options->rules[i].key, key) == 0)
+            return fail(PAL_ERROR_ARGUMENT, "%s is there twice", key);
+    fresh.key = strdup(key);
+    char *whole = mem_array(strlen(key) + 5, 1);
+    if (!fresh.key || !whole ||
+        !mem_grow((void **)&options->rules, &options->capacity, options->count + 1,
+                  sizeof *options->rules)) {
+        free(fresh.key);
+        free(whole);
+        return fail_memory("making options");
+    }
+    snprintf(whole, strlen(key) + 5, "^(%s)$", key);
+    fresh.is_pattern =
+        scope == RULE_OP_NAME && regcomp(&fresh.pattern, whole, REG_EXTENDED | REG_NOSUB) == 0;
+    free(whole);
+    *index = options->count;
+    options->rules[options->count++] = fresh;
     return PAL_OK;
 }
 
-pal_status pal_options_check(const pal_options *options)
+pal_status options_rule_set(pal_options *options, size_t i, const char *name, const char *value)
 {
-    settings settings;
-    pal_status status = options_read(options, &settings);
-    if (status)
-        return status;
+    return set_value(&options->rules[i], name, value);
+}
+
+void options_rule_none(pal_options *options, size_t i)
+{
+    options->rules[i].none = true;
+}
+
+void options_swap(pal_options *a, pal_options *b)
+{
+    pal_options kept = *a;
+    *a = *b;
+    *b = kept;
+}
+
+bool options_rule_get(const pal_options *options, size_t i, rule_scope *scope, const char **key,
+                      bool *none)
+{
+    if (i >= options->count)
+        return false;
+    *scope = options->rules[i].scope;
+    *key = options->rules[i].key;
+    *none = options->rules[i].none;
+    return true;
+}
+
+const char *options_rule_value(const pal_options *options, size_t i, size_t option)
+{
+    return options->rules[i].value[option];
+}
+
+/* ---------------------------------------------------------------- reading */
+
+static int64_t integer_value(const rule *rule, size_t i)
+{
+    int64_t number = 0;
+    parse_integer(rule->value[i], &number);
+    return number;
+}
+
+static settings settings_of(const rule *rule)
+{
+    settings out = {
+        .nbits = (unsigned)integer_value(rule, NBITS),
+        .group_size = (uint64_t)integer_value(rule, GROUP_SIZE),
+        .has_channel_axis = *rule->value[CHANNEL_AXIS] != 0,
+        .channel_axis = (int)integer_value(rule, CHANNEL_AXIS),
+        .cluster_dim = (size_t)integer_value(rule, CLUSTER_DIM),
+        .weight_threshold = (uint64_t)integer_value(rule, WEIGHT_THRESHOLD),
+        .palettize_embeddings = strcmp(rule->value[EMBEDDINGS], "palettize") == 0,
+    };
+    if (strcmp(rule->value[MODE], "uniform") == 0)
+        out.mode = MODE_UNIFORM;
+    else if (strcmp(rule->value[MODE], "unique") == 0)
+        out.mode = MODE_UNIQUE;
+    if (strcmp(rule->value[GRANULARITY], "per_grouped_channel") == 0)
+        out.granularity = GRANULARITY_PER_GROUPED_CHANNEL;
+    return out;
+}
+
+/* The rule that covers a weight. */
+static const rule *find_rule(const pal_options *options, const pal_weight *weight)
+{
+    const rule *by_pattern = NULL, *by_type = NULL;
+    for (size_t i = 1; i < options->count; i++) {
+        const rule *rule = &options->rules[i];
+        if (rule->scope == RULE_OP_TYPE) {
+            if (!by_type && strcmp(rule->key, weight->op) == 0)
+                by_type = rule;
+        } else if (strcmp(rule->key, weight->name) == 0) {
+            return rule;
+        } else if (!by_pattern && rule->is_pattern &&
+                   regexec(&rule->pattern, weight->name, 0, NULL, 0) == 0) {
+            by_pattern = rule;
+        }
+    }
+    return by_pattern ? by_pattern : by_type ? by_type : &options->rules[0];
+}
+
+void options_for(const pal_options *options, const pal_weight *weight, settings *out, bool *none)
+{
+    rule defaults = {.scope = RULE_GLOBAL};
+    const rule *rule = &defaults;
+    if (options)
+        rule = find_rule(options, weight);
+    else
+        set_defaults(&defaults);
+    *out = settings_of(rule);
+    *none = rule->none;
+}
+
+int options_threads(const pal_options *options)
+{
+    return options ? (int)integer_value(&options->rules[0], THREADS) : 0;
+}
+
+static pal_status check_rule(const rule *rule)
+{
+    const settings settings = settings_of(rule);
+    if (rule->none)
+        return PAL_OK;
     if (settings.mode == MODE_UNIQUE && settings.nbits)
         return fail(PAL_ERROR_ARGUMENT, "nbits: mode unique finds its own number of bits");
     if (settings.mode != MODE_KMEANS && settings.cluster_dim > 1)
         return fail(PAL_ERROR_ARGUMENT, "cluster_dim: above 1 only in mode kmeans");
     if (settings.mode != MODE_UNIQUE && !settings.nbits)
-        return fail(PAL_ERROR_ARGUMENT, "nbits: must be given for mode %s",
-                    options ? options->value[MODE] : table[MODE].default_value);
+        return fail(PAL_ERROR_ARGUMENT, "nbits: must be given for mode %s", rule->value[MODE]);
     return PAL_OK;
+}
+
+pal_status options_rule_check(const pal_options *options, size_t i)
+{
+    return check_rule(&options->rules[i]);
+}
+
+pal_status pal_options_check(const pal_options *options)
+{
+    rule defaults = {.scope = RULE_GLOBAL};
+    if (!options) {
+        set_defaults(&defaults);
+        return check_rule(&defaults);
+    }
+    pal_status status = PAL_OK;
+    for (size_t i = 0; !status && i < options->count; i++) {
+        status = check_rule(&options->rules[i]);
+        if (status && i)
+            fail_context(status, "%s", options->rules[i].key);
+    }
+    return status;
 }

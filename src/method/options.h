@@ -27,10 +27,41 @@ typedef struct settings {
     size_t cluster_dim;
     uint64_t weight_threshold;
     bool palettize_embeddings;
-    int threads; /* 0: as many as there are processors */
 } settings;
 
-/* NULL gives the defaults. */
-pal_status options_read(const pal_options *options, settings *out);
+/* The settings for one weight: those of the first rule that covers it (its name, then a pattern
+ * that its name matches, then its operator's type), otherwise the global ones. `none` says that the
+ * weight is to be left alone. NULL options give the defaults. */
+void options_for(const pal_options *options, const pal_weight *weight, settings *out, bool *none);
+
+/* Threads to use. */
+int options_threads(const pal_options *options);
+
+/* ---------------------------------------------------------------- for config.c */
+
+typedef enum rule_scope {
+    RULE_GLOBAL,
+    RULE_OP_TYPE,
+    RULE_OP_NAME,
+} rule_scope;
+
+/* Begins a rule, all of its options at their defaults. `rule` is for the calls below; the key of
+ * the global rule is ignored. */
+pal_status options_rule_begin(pal_options *options, rule_scope scope, const char *key,
+                              size_t *rule);
+pal_status options_rule_set(pal_options *options, size_t rule, const char *name, const char *value);
+/* What the rule covers is left alone. */
+void options_rule_none(pal_options *options, size_t rule);
+/* Whether its options agree with each other. */
+pal_status options_rule_check(const pal_options *options, size_t rule);
+
+/* Exchanges all that two sets of options hold. */
+void options_swap(pal_options *a, pal_options *b);
+
+/* For writing: rule i, 0 being the global one; false past the last. `value` is called for each
+ * option that is set. */
+bool options_rule_get(const pal_options *options, size_t i, rule_scope *scope, const char **key,
+                      bool *none);
+const char *options_rule_value(const pal_options *options, size_t i, size_t option);
 
 #endif

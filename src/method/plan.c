@@ -72,7 +72,7 @@ static void plan_groups(const pal_weight *weight, const settings *settings, plan
                  (unsigned long long)settings->group_size);
 }
 
-void plan_weight(const pal_model *model, size_t i, const settings *settings, plan *out)
+void plan_weight(const pal_model *model, size_t i, const settings *settings, bool none, plan *out)
 {
     const model_weight *weight = &model->weights[i];
     const pal_weight *info = &weight->info;
@@ -91,6 +91,8 @@ void plan_weight(const pal_model *model, size_t i, const settings *settings, pla
         snprintf(
             out->reason, sizeof out->reason, "%llu elements, not more than weight_threshold %llu",
             (unsigned long long)info->elements, (unsigned long long)settings->weight_threshold);
+    else if (none)
+        snprintf(out->reason, sizeof out->reason, "the configuration leaves it out");
     else if (weight->embedding && !settings->palettize_embeddings)
         snprintf(out->reason, sizeof out->reason,
                  "it is an embedding; the option embeddings can include it");
@@ -107,8 +109,9 @@ const char *pal_model_skip_reason(pal_model *model, size_t i, const pal_options 
     plan plan;
     if (!model || i >= model->weight_count)
         return "there is no such weight";
-    options_read(options, &settings);
-    plan_weight(model, i, &settings, &plan);
+    bool none;
+    options_for(options, &model->weights[i].info, &settings, &none);
+    plan_weight(model, i, &settings, none, &plan);
     snprintf(model->text, sizeof model->text, "%s", plan.reason);
     return *model->text ? model->text : NULL;
 }

@@ -13,7 +13,8 @@ typedef struct plan {
     uint64_t group_size; /* channels in a group; 0 under per_tensor */
 } plan;
 
-/* Needs no look at the values. */
-void plan_weight(const pal_model *model, size_t weight, const settings *settings, plan *out);
+/* Needs no look at the values. `none`: the configuration wants the weight left alone. */
+void plan_weight(const pal_model *model, size_t weight, const settings *settings, bool none,
+                 plan *out);
 
 #endif

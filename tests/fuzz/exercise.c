@@ -97,13 +97,15 @@ static void set(pal_options *options, const char *name, const char *value)
     }
 }
 
-static pal_options *random_options(rng *r)
+/* Clustering vectors takes long: not where there are many. */
+static pal_options *random_options(rng *r, bool small)
 {
     static const char *const bits[] = {"1", "2", "3", "4", "6", "8"};
     static const char *const sizes[] = {"1", "2", "3", "4", "8", "16", "1000000"};
     static const char *const axes[] = {"-16", "-2", "-1", "0", "1", "2", "15"};
     static const char *const thresholds[] = {"0", "0", "0", "10", "100"};
     static const char *const modes[] = {"kmeans", "kmeans", "uniform", "unique"};
+    static const char *const dimensions[] = {"2", "3", "4", "64"};
     pal_options *options = NULL;
     if (pal_options_new(&options))
         abort();
@@ -117,6 +119,9 @@ static pal_options *random_options(rng *r)
         if (rng_chance(r, 50))
             set(options, "channel_axis", axes[rng_below(r, 7)]);
     }
+    if (strcmp(mode, "kmeans") == 0 && rng_chance(r, 30) && small)
+        set(options, "cluster_dim", dimensions[rng_below(r, 4)]);
+    set(options, "embeddings", rng_chance(r, 50) ? "palettize" : "skip");
     set(options, "weight_threshold", thresholds[rng_below(r, 5)]);
     set(options, "threads", rng_chance(r, 95) ? "1" : "2");
     return options;
@@ -229,7 +234,7 @@ const char *exercise(rng *r, const char *path, const char *out, counts *counts)
         return model ? "a model from a call that failed" : check_failure("pal_model_open", status);
     }
     counts->opened++;
-    pal_options *options = random_options(r);
+    pal_options *options = random_options(r, pal_model_bytes(model) <= SMALL_SEED);
     const char *wrong = list_weights(model, options);
     size_t changes = rng_below(r, 4);
     for (size_t i = 0; !wrong && i < changes; i++)

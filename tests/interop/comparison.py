@@ -1,9 +1,10 @@
 """The comparison of one compressed package with the reference's, in every respect."""
 
-import reference
+import support  # noqa: F401  before coremltools, which it quiets
 import numpy as np
 from coremltools.proto import Model_pb2
 
+import reference
 from program import Program, shape_of
 from support import InteropTest, size_of
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import support  # noqa: F401  quiets coremltools, so it comes first
+import support  # noqa: F401  before coremltools, which it quiets
 import coremltools as ct
 import numpy as np
 from coremltools.converters.mil import Builder as mb

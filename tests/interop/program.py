@@ -8,7 +8,7 @@ and constexpr operators do not count for the position.
 from collections import namedtuple
 from pathlib import Path
 
-import support  # noqa: F401  quiets coremltools, so it comes first
+import support  # noqa: F401  before coremltools, which it quiets
 import numpy as np
 from coremltools.libmilstoragepython import _BlobStorageReader
 from coremltools.proto import MIL_pb2, Model_pb2

@@ -3,10 +3,10 @@
 import json
 import unittest
 
+import support  # before coremltools, which it quiets
 import coremltools as ct
 
 import networks
-import support
 from networks import normal, pair
 from reference import Settings
 from support import InteropTest

@@ -2,12 +2,12 @@
 
 import unittest
 
+import support  # before coremltools, which it quiets
 import coremltools as ct
 from coremltools.optimize import coreml as cto
 
 import networks
 import reference
-import support
 from comparison import ComparisonTest
 from networks import lattice, normal, pair
 from program import Program
@@ -43,6 +43,26 @@ class DecompressTest(ComparisonTest):
         ):
             with self.subTest(name=name, settings=str(settings)):
                 self.assert_decompressed(reference.palettized(support.model(name), settings))
+
+    def test_palettes_of_vectors(self):
+        """palettize_weights can look pairs of weights up; we do not make such, but read them."""
+        choice = cto.OpPalettizerConfig(
+            nbits=4, cluster_dim=2, granularity="per_grouped_channel", group_size=16)
+        self.assert_decompressed(apply(
+            cto.palettize_weights, choice, pair(self.new_path()), self.new_path()))
+
+    def test_other_compressions_are_left_alone(self):
+        for compress, choice in (
+            (cto.linear_quantize_weights, cto.OpLinearQuantizerConfig()),
+            (cto.palettize_weights,
+             cto.OpPalettizerConfig(nbits=4, enable_per_channel_scale=True)),
+        ):
+            with self.subTest(choice=choice):
+                package = apply(compress, choice, pair(self.new_path()), self.new_path())
+                output = self.decompress(package)
+                self.assertEqual(Program(output).signature(), Program(package).signature())
+                self.assert_bitwise_equal(
+                    dense(output, self.new_path()), dense(package, self.new_path()))
 
     def test_nothing_to_do(self):
         package = pair(self.new_path())
@@ -91,18 +111,14 @@ class AlreadyCompressedTest(ComparisonTest):
                 choices.append(cto.OpLinearQuantizerConfig(
                     dtype="int4", granularity="per_block", block_size=32))
             for choice in choices:
-                config = cto.OptimizationConfig(global_config=choice)
-                quantized = cto.linear_quantize_weights(reference.open_model(package), config)
-                yield reference.save(quantized, self.new_path())
+                yield apply(cto.linear_quantize_weights, choice, package, self.new_path())
 
         self.assert_all_left_alone(make)
 
     def test_pruned_by_coremltools(self):
         def make(package, target):
             choice = cto.OpMagnitudePrunerConfig(target_sparsity=0.5)
-            config = cto.OptimizationConfig(global_config=choice)
-            pruned = cto.prune_weights(reference.open_model(package), config)
-            yield reference.save(pruned, self.new_path())
+            yield apply(cto.prune_weights, choice, package, self.new_path())
 
         self.assert_all_left_alone(make)
 
@@ -117,6 +133,12 @@ class AlreadyCompressedTest(ComparisonTest):
         exact = {use: values for use, values in Program(package).weights().items()
                  if use.position == 2}
         self.assert_bitwise_equal({use: restored[use] for use in exact}, exact)
+
+
+def apply(compress, choice, package, output):
+    """One of coremltools' own compressions, with the given configuration of operators."""
+    config = cto.OptimizationConfig(global_config=choice)
+    return reference.save(compress(reference.open_model(package), config), output)
 
 
 def dense(package, scratch):

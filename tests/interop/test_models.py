@@ -28,7 +28,7 @@ def sample():
     yield "resnet20-iOS18", Settings(3)
     yield "resnet20-iOS18", Settings.grouped(8)
     yield "resnet20-bn-iOS18", Settings(6)
-    yield "mobilenetv3small-cifar-iOS18", Settings.grouped(4)
+    yield "mobilenetv3small-cifar-iOS18", Settings.grouped(2)
     yield "fashion-mnist", Settings(4)
 
 

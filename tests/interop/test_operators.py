@@ -2,6 +2,7 @@
 
 import unittest
 
+import support  # noqa: F401  before coremltools, which it quiets
 import coremltools as ct
 import numpy as np
 

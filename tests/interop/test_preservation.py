@@ -2,11 +2,11 @@
 
 import unittest
 
+import support  # before coremltools, which it quiets
 import coremltools as ct
 
 import networks
 import reference
-import support
 from comparison import ComparisonTest
 from networks import lattice, normal, pair
 from program import Program, load_spec

@@ -1,3 +1,4 @@
+/* Running the command and looking at what it left behind. */
 #define _GNU_SOURCE
 #include "harness.h"
 

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "format/safetensors/safetensors.h"
 
@@ -371,6 +370,11 @@ static pal_status refuse_inside(const char *source, const char *path)
     return inside ? fail(PAL_ERROR_ARGUMENT, "%s: lies inside the input %s", path, source) : PAL_OK;
 }
 
+static pal_status refuse_any(void *user, const char *name)
+{
+    return fail(PAL_ERROR_IO, "%s: holds %s", (const char *)user, name);
+}
+
 /* Refuses to put a checkpoint in the place of something that is none. */
 static pal_status check_destination(const safetensors *state, const char *path)
 {
@@ -386,7 +390,8 @@ static pal_status check_destination(const safetensors *state, const char *path)
         return fail(PAL_ERROR_IO, "%s: exists and is not a file; not replaced", path);
     if (state->folder && !S_ISDIR(info.st_mode))
         return fail(PAL_ERROR_IO, "%s: exists and is not a folder; not replaced", path);
-    if (state->folder && !safetensors_is_folder(path) && rmdir(path) < 0)
+    if (state->folder && !safetensors_is_folder(path) &&
+        directory_walk(path, refuse_any, (void *)path)) /* an empty one may go */
         return fail(PAL_ERROR_IO, "%s: exists and is not a checkpoint folder; not replaced", path);
     return PAL_OK;
 }

@@ -1,0 +1,402 @@
+/* The file: opening, replacing weights, saving. */
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "format/onnx/onnx.h"
+
+/* ---------------------------------------------------------------- opening */
+
+/* A model starts with the field ir_version, a small number, and the tag of another field. */
+static bool looks_like_model(const unsigned char *begin, size_t size)
+{
+    return size >= 3 && begin[0] == 0x08 && begin[1] >= 1 && begin[1] < 0x80 &&
+           (begin[2] & 7) <= 2 && begin[2] >> 3 >= 2 && begin[2] >> 3 <= 8;
+}
+
+static bool onnx_probe(const char *path)
+{
+    struct stat info;
+    unsigned char begin[3];
+    const char *end = strrchr(path, '.');
+    if (stat(path, &info) < 0 || !S_ISREG(info.st_mode))
+        return false;
+    if (end && strcmp(end, ".onnx") == 0)
+        return true;
+    FILE *file = fopen(path, "rb");
+    size_t size = file ? fread(begin, 1, sizeof begin, file) : 0;
+    if (file)
+        fclose(file);
+    return looks_like_model(begin, size);
+}
+
+static pal_status read_model(onnx *state)
+{
+    wire_buffer skeleton = {0};
+    ProtobufCMessage *root = NULL;
+    pal_status status = file_map_open(state->path, &state->map);
+    if (!status)
+        status = wire_collapse(state->path, state->map.data, state->map.size, &skeleton);
+    if (!status)
+        status = protobuf_parse(state->path, &onnx__model__descriptor, skeleton.data,
+                                skeleton.size, &state->parsed, &root);
+    free(skeleton.data);
+    state->root = (Onnx__Model *)root;
+    if (!status && !state->root->graph)
+        status = fail(PAL_ERROR_FORMAT, "%s: an ONNX model without a graph", state->path);
+    return status;
+}
+
+/* Opens every file of external data, so that a damaged reference shows now. */
+static pal_status open_tensor(void *user, Onnx__Tensor *tensor)
+{
+    const file_map *map;
+    const uint8_t *data;
+    uint64_t length;
+    return tensor->data_location == LOCATION_EXTERNAL
+               ? tensor_external(user, tensor, &map, &data, &length)
+               : PAL_OK;
+}
+
+static void describe(pal_model *model)
+{
+    const onnx *state = model->state;
+    ProtobufCBinaryData producer = state->root->producer_name;
+    snprintf(model->description, sizeof model->description, "ONNX IR %lld, opset %lld%s%.*s",
+             (long long)state->root->ir_version, (long long)state->opset, producer.len ? ", " : "",
+             (int)(producer.len < 20 ? producer.len : 20),
+             producer.data ? (const char *)producer.data : "");
+}
+
+static pal_status onnx_open(pal_model *model)
+{
+    onnx *state = mem_zeroed(1, sizeof *state);
+    if (!state)
+        return fail_memory("opening a model");
+    model->state = state;
+    state->path = model->path;
+    arena_init(&state->edits, SIZE_MAX);
+    pal_status status = read_model(state);
+    if (!status)
+        status = tensor_visit_all(&state->root->base, open_tensor, state);
+    if (status)
+        return status;
+    for (size_t i = 0; i < state->root->n_opset_import; i++) {
+        const Onnx__OperatorSet *set = state->root->opset_import[i];
+        if (set->domain.len == 0 || protobuf_equal(set->domain, "ai.onnx"))
+            state->opset = set->version;
+    }
+    model->bytes += state->external_bytes;
+    describe(model);
+    return onnx_find_weights(model);
+}
+
+static void onnx_close(pal_model *model)
+{
+    onnx *state = model->state;
+    for (size_t i = 0; i < state->file_count; i++) {
+        file_map_close(&state->files[i].map);
+        free(state->files[i].location);
+        free(state->files[i].path);
+    }
+    for (size_t i = 0; i < state->palette_count; i++)
+        palette_free(state->palettes[i]);
+    for (size_t i = 0; i < state->buffer_count; i++)
+        free(state->buffers[i]);
+    free(state->files);
+    free(state->graphs);
+    free(state->places);
+    free(state->palettes);
+    free(state->buffers);
+    arena_free(&state->parsed);
+    arena_free(&state->edits);
+    file_map_close(&state->map);
+    free(state);
+    model->state = NULL;
+}
+
+/* ---------------------------------------------------------------- weights */
+
+static bool onnx_lut_dtype_ok(pal_dtype dtype)
+{
+    return dtype == PAL_FLOAT16 || dtype == PAL_FLOAT32 || dtype == PAL_BFLOAT16;
+}
+
+static pal_status onnx_can_express(const pal_model *model, size_t weight, const palette_form *form)
+{
+    const onnx *state = model->state;
+    (void)weight;
+    if (state->opset >= FIRST_OPSET)
+        return PAL_OK;
+    return fail(PAL_ERROR_UNSUPPORTED,
+                "%s: nbits %u needs opset %d or newer; the model has %lld: convert it with "
+                "onnx.version_converter, or export it again",
+                model->path, form->nbits, FIRST_OPSET, (long long)state->opset);
+}
+
+static pal_status onnx_read_palette(const pal_model *model, size_t weight, palette **out)
+{
+    const onnx *state = model->state;
+    palette *copy = mem_zeroed(1, sizeof *copy);
+    if (!copy)
+        return fail_memory("reading a palette");
+    *copy = *state->places[weight].palette;
+    memset(copy->owned, 0, sizeof copy->owned); /* the model keeps them */
+    *out = copy;
+    return PAL_OK;
+}
+
+static bool owns_palette(const onnx *state, const palette *palette)
+{
+    for (size_t i = state->palette_count; i-- > 0;)
+        if (state->palettes[i] == palette)
+            return true;
+    return false;
+}
+
+static bool owns_buffer(const onnx *state, const void *buffer)
+{
+    for (size_t i = state->buffer_count; i-- > 0;)
+        if (state->buffers[i] == buffer)
+            return true;
+    return false;
+}
+
+static void replace_weight(pal_model *model, const replacement *r)
+{
+    onnx *state = model->state;
+    weight_place *place = &state->places[r->weight];
+    model_weight *weight = &model->weights[r->weight];
+    pal_weight *info = &weight->info;
+    place->palette = r->palette;
+    place->changed = true;
+    place->source = NULL;
+    weight->same_as = r->weight;
+    weight->dense = r->dense;
+    if (r->palette) {
+        if (!owns_palette(state, r->palette))
+            state->palettes[state->palette_count++] = r->palette;
+        info->storage = PAL_STORAGE_PALETTIZED;
+        info->nbits = r->palette->nbits;
+        info->num_luts = palette_num_luts(r->palette);
+        info->bytes = palette_bytes(r->palette);
+    } else {
+        if (!owns_buffer(state, r->dense))
+            state->buffers[state->buffer_count++] = r->dense;
+        info->storage = PAL_STORAGE_DENSE;
+        info->nbits = pal_dtype_bits(info->dtype);
+        info->num_luts = 0;
+        info->bytes = info->elements * pal_dtype_bits(info->dtype) / 8;
+    }
+}
+
+static pal_status onnx_replace(pal_model *model, const replacement *list, size_t count)
+{
+    onnx *state = model->state;
+    if (!mem_grow((void **)&state->palettes, &state->palette_capacity,
+                  state->palette_count + count, sizeof *state->palettes) ||
+        !mem_grow((void **)&state->buffers, &state->buffer_capacity, state->buffer_count + count,
+                  sizeof *state->buffers))
+        return fail_memory("replacing weights");
+    for (size_t i = 0; i < count; i++)
+        replace_weight(model, &list[i]);
+    return PAL_OK;
+}
+
+static void discard(const onnx *state, const void *data, uint64_t size)
+{
+    const uintptr_t at = (uintptr_t)data;
+    for (size_t i = 0; data && i <= state->file_count; i++) {
+        const file_map *map = i < state->file_count ? &state->files[i].map : &state->map;
+        if (map->data && at >= (uintptr_t)map->data && at - (uintptr_t)map->data < map->size)
+            file_map_discard(map, data, (size_t)size);
+    }
+}
+
+static void onnx_release(const pal_model *model, size_t weight)
+{
+    const onnx *state = model->state;
+    discard(state, state->places[weight].source, model->weights[weight].info.bytes);
+}
+
+/* ---------------------------------------------------------------- saving */
+
+/* External data go to a file beside the model that is named after both the model and their
+ * content, "model.onnx.0123456789abcdef.data", and is complete before the model appears. So
+ * whatever happens on the way, and whatever was there before, a model never refers to another
+ * model's data. */
+enum { DIGITS = 16 };
+static const char SUFFIX[] = ".data";
+
+typedef struct saving {
+    onnx *state;
+    emission emission;
+    wire_output output;
+    staged_output data_stage, model_stage;
+    char *location; /* of external data, in the model */
+    char *data_path;
+} saving;
+
+static void written(void *user, const void *data, size_t size)
+{
+    discard(user, data, size);
+}
+
+/* The name of the data file, its digits still to come. */
+static pal_status name_data(saving *s, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    const char *base = slash ? slash + 1 : path;
+    s->location = arena_printf(&s->emission.arena, "%s.%0*d%s", base, DIGITS, 0, SUFFIX);
+    s->data_path = arena_printf(&s->emission.arena, "%.*s%s", (int)(base - path), path,
+                                s->location ? s->location : "");
+    return s->location && s->data_path ? PAL_OK : fail_memory("writing external data");
+}
+
+static uint64_t hash_piece(uint64_t hash, const uint8_t *data, uint64_t size)
+{
+    for (uint64_t i = 0; i < size; i++)
+        hash = (hash ^ data[i]) * 1099511628211u; /* FNV-1a */
+    return hash;
+}
+
+static void write_pieces(saving *s, file_writer *writer, uint64_t *hash)
+{
+    enum { CHUNK = 1 << 22 };
+    for (size_t i = 0; i < s->emission.piece_count; i++) {
+        const external_piece *piece = &s->emission.pieces[i];
+        writer_align(writer, 64);
+        *hash = hash_piece(*hash, (const uint8_t *)&piece->length, sizeof piece->length);
+        for (uint64_t done = 0, n; done < piece->length; done += n) {
+            n = piece->length - done < CHUNK ? piece->length - done : CHUNK;
+            const uint8_t *data = (const uint8_t *)piece->data + done;
+            *hash = hash_piece(*hash, data, n);
+            writer_write(writer, data, (size_t)n);
+            written(s->state, data, (size_t)n);
+        }
+        for (uint32_t j = 0; j < piece->zeros; j++)
+            writer_write(writer, "", 1);
+    }
+}
+
+/* Writes the data file under its temporary name, and gives it its final one, which is the same text
+ * in the model's messages and in the path. */
+static pal_status save_data(saving *s)
+{
+    file_writer writer;
+    uint64_t hash = 14695981039346656037u;
+    char digits[DIGITS + 1];
+    pal_status status = stage_file(&s->data_stage, s->data_path);
+    if (!status)
+        status = writer_open(&writer, s->data_stage.temporary);
+    if (status)
+        return status;
+    write_pieces(s, &writer, &hash);
+    status = writer_close(&writer);
+    snprintf(digits, sizeof digits, "%0*llx", DIGITS, (unsigned long long)hash);
+    char *const texts[] = {s->location, s->data_path, s->data_stage.final};
+    for (size_t i = 0; i < 3; i++)
+        memcpy(texts[i] + strlen(texts[i]) - strlen(SUFFIX) - DIGITS, digits, DIGITS);
+    return status;
+}
+
+static pal_status save_model(saving *s, const char *path)
+{
+    file_writer writer;
+    pal_status status = wire_prepare(s->state->root, &s->output);
+    if (!status && s->output.size > INT32_MAX)
+        status = fail(PAL_ERROR_UNSUPPORTED,
+                      "%s: the model would take %llu bytes, more than the 2 GiB of a protobuf file; "
+                      "convert the input to external data first (onnx.save_model with "
+                      "save_as_external_data=True)",
+                      path, (unsigned long long)s->output.size);
+    if (!status)
+        status = stage_file(&s->model_stage, path);
+    if (!status)
+        status = writer_open(&writer, s->model_stage.temporary);
+    if (status)
+        return status;
+    wire_write(&s->output, &writer, written, s->state);
+    return writer_close(&writer);
+}
+
+/* Removes data files of earlier models of this name. */
+static void remove_old_data(const saving *s)
+{
+    const char *slash = strrchr(s->data_path, '/');
+    char *directory = slash ? strndup(s->data_path, (size_t)(slash - s->data_path) + 1)
+                            : strdup(".");
+    DIR *listing = directory ? opendir(directory) : NULL;
+    const size_t length = strlen(s->location), fixed = length - strlen(SUFFIX) - DIGITS;
+    for (struct dirent *entry; listing && (entry = readdir(listing));) {
+        const char *name = entry->d_name;
+        bool ours = strlen(name) == length && strncmp(name, s->location, fixed) == 0 &&
+                    strspn(name + fixed, "0123456789abcdef") == DIGITS &&
+                    strcmp(name + fixed + DIGITS, SUFFIX) == 0;
+        char *path = ours && strcmp(name, s->location) != 0 ? path_join(directory, name) : NULL;
+        if (path)
+            path_remove(path);
+        free(path);
+    }
+    if (listing)
+        closedir(listing);
+    free(directory);
+}
+
+static pal_status save_files(saving *s, pal_model *model, const char *path)
+{
+    pal_status status = onnx_emit(model, &s->emission);
+    if (!status)
+        status = name_data(s, path);
+    if (!status && s->state->file_count)
+        status = onnx_emit_external(
+            s->state, &s->emission,
+            (ProtobufCBinaryData){strlen(s->location), (uint8_t *)s->location});
+    if (!status && s->emission.piece_count)
+        status = save_data(s);
+    if (!status)
+        status = save_model(s, path);
+    if (!status && s->emission.piece_count)
+        status = stage_commit(&s->data_stage);
+    if (!status)
+        status = stage_commit(&s->model_stage);
+    if (!status)
+        remove_old_data(s);
+    return status;
+}
+
+static pal_status onnx_save(pal_model *model, const char *path, uint64_t *bytes)
+{
+    struct stat info;
+    saving s = {.state = model->state};
+    size_t length = strlen(path);
+    if (path[length - 1] == '/')
+        return fail(PAL_ERROR_IO, "%s: not the name of a file", path);
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
+        return fail(PAL_ERROR_IO, "%s: exists and is not a regular file; not replaced", path);
+    pal_status status = save_files(&s, model, path);
+    *bytes = s.output.size + s.emission.external_bytes;
+    status_message message;
+    status_message_take(&message);
+    stage_abandon(&s.data_stage);
+    stage_abandon(&s.model_stage);
+    status_message_put(&message);
+    wire_output_free(&s.output);
+    onnx_restore(&s.emission);
+    return status;
+}
+
+const format format_onnx = {
+    .name = "onnx",
+    .probe = onnx_probe,
+    .open = onnx_open,
+    .close = onnx_close,
+    .lut_dtype_ok = onnx_lut_dtype_ok,
+    .can_express = onnx_can_express,
+    .read_palette = onnx_read_palette,
+    .replace = onnx_replace,
+    .release = onnx_release,
+    .save = onnx_save,
+};

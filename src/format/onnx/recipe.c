@@ -1,0 +1,330 @@
+/* The operators that turn a palette into a dense tensor.
+ *
+ * The indices are packed as everywhere in this program (palette/pack.h). Standard operators have no
+ * way to cut a byte into pieces that works from opset 11 on, but they can look one up: Gather in a
+ * constant table of 256 rows gives the 8, 4 or 2 indices of 1, 2 or 4 bits that a byte holds.
+ * Indices of 3 and 6 bits come in groups of three bytes. There the table has 256 rows for each of
+ * the three, a row says what its byte adds to each index of the group, and ReduceSum adds the three
+ * rows. Then the offset of its look-up table is added to each index, and a Gather in all look-up
+ * tables gives the values.
+ *
+ *   bytes      Cast, for 3 and 6 bits Add (0, 256, 512), Gather (table), for 3 and 6 bits ReduceSum
+ *   indices    where the last group is not full Reshape, Slice; Reshape; of several tables Add
+ *   tables     integer entries: Cast, Sub (offset), Mul (scale), Cast, Reshape
+ *   values     Gather; of vectors Transpose; where the shape is not there yet Reshape; scaled: Mul
+ *
+ * With 8 bits the indices are there at once. Arithmetic is in float32, as in palette_decode(), for
+ * a runtime need not know how to multiply float16. */
+#include <string.h>
+
+#include "format/onnx/onnx.h"
+#include "palette/pack.h"
+
+typedef struct recipe_maker {
+    const palette *palette;
+    int64_t opset;
+    mem_arena *arena;
+    recipe *recipe;
+    bool failed; /* out of memory */
+    size_t rank; /* the index shape, its dimensions split where a table serves a part of one */
+    uint64_t shape[MAX_DIMENSIONS];
+    uint64_t tables[MAX_DIMENSIONS]; /* along each of these; 1 or all */
+    size_t vector_place; /* the dimensions before that of the vector */
+} maker;
+
+unsigned recipe_group_bytes(unsigned nbits)
+{
+    return nbits == 3 || nbits == 6 ? 3 : 1;
+}
+
+unsigned recipe_group_indices(unsigned nbits)
+{
+    return 8 * recipe_group_bytes(nbits) / nbits;
+}
+
+/* ---------------------------------------------------------------- steps */
+
+static size_t add_constant(maker *m, const char *what, bool shared, const tensor *constant)
+{
+    step *s = &m->recipe->steps[m->recipe->count];
+    *s = (step){.what = what, .shared = shared, .constant = *constant};
+    return m->recipe->count++;
+}
+
+static size_t add_node(maker *m, const char *what, const char *operator, size_t a, size_t b)
+{
+    step *s = &m->recipe->steps[m->recipe->count];
+    *s = (step){.what = what, .operator = operator, .inputs = {a, b}};
+    s->input_count = b == NONE ? 1 : 2;
+    return m->recipe->count++;
+}
+
+static size_t add_cast(maker *m, const char *what, size_t input, pal_dtype to)
+{
+    size_t i = add_node(m, what, "Cast", input, NONE);
+    step *s = &m->recipe->steps[i];
+    s->attribute = "to";
+    s->integers[0] = onnx_from_dtype(to);
+    s->integer_count = 1;
+    return i;
+}
+
+/* Data that live as long as the recipe. */
+static void *small_data(maker *m, uint64_t count, size_t size)
+{
+    uint64_t bytes;
+    void *data = mem_multiply(count, size, &bytes) && bytes <= SIZE_MAX
+                     ? arena_zeroed(m->arena, (size_t)bytes)
+                     : NULL;
+    m->failed = m->failed || !data;
+    return data;
+}
+
+/* A vector of int64: a shape, or an operator's parameter. */
+static size_t add_numbers(maker *m, const char *what, const int64_t *numbers, size_t count)
+{
+    int64_t *data = small_data(m, count, sizeof *data);
+    if (data)
+        memcpy(data, numbers, count * sizeof *data);
+    const tensor constant = {
+        PAL_INT64, 1, {count}, count, count * sizeof *data, data, 0,
+    };
+    return add_constant(m, what, true, &constant);
+}
+
+static size_t add_reshape(maker *m, const char *what, size_t input, const uint64_t *shape,
+                          size_t rank)
+{
+    int64_t numbers[MAX_DIMENSIONS];
+    for (size_t d = 0; d < rank; d++)
+        numbers[d] = (int64_t)shape[d];
+    return add_node(m, what, "Reshape", input, add_numbers(m, "shape", numbers, rank));
+}
+
+/* ---------------------------------------------------------------- shapes */
+
+/* Splits each dimension along which there are several tables for several indices each into two. */
+static void split_shape(maker *m)
+{
+    const palette *p = m->palette;
+    for (size_t d = 0; d < p->rank; d++) {
+        const uint64_t size = palette_index_dimension(p, d), blocks = p->blocks[d];
+        if (blocks > 1 && blocks < size) {
+            m->shape[m->rank] = m->tables[m->rank] = blocks;
+            m->rank++;
+            m->shape[m->rank] = size / blocks;
+            m->tables[m->rank++] = 1;
+        } else {
+            m->shape[m->rank] = size;
+            m->tables[m->rank++] = blocks;
+        }
+        if (d == p->vector_axis)
+            m->vector_place = m->rank;
+    }
+}
+
+/* ---------------------------------------------------------------- indices */
+
+/* What each byte adds to the indices of its group. */
+static size_t add_unpacking_table(maker *m, unsigned nbits)
+{
+    const unsigned bytes = recipe_group_bytes(nbits), indices = recipe_group_indices(nbits);
+    uint8_t *table = small_data(m, 256 * bytes * indices, 1);
+    for (unsigned row = 0; table && row < 256 * bytes; row++)
+        for (unsigned i = 0; i < indices; i++)
+            table[row * indices + i] =
+                (uint8_t)(((row % 256) << (row / 256 * 8)) >> (i * nbits) & ((1u << nbits) - 1));
+    const uint64_t rows = 256 * bytes;
+    const tensor constant = {
+        PAL_UINT8, 2, {rows, indices}, rows * indices, rows * indices, table, 0,
+    };
+    size_t packed = add_constant(m, "bits", true, &constant);
+    size_t cast = add_cast(m, "unpack", packed, PAL_INT32);
+    m->recipe->steps[cast].shared = true;
+    return cast;
+}
+
+/* For groups of three bytes: where in the table the rows of each begin. */
+static size_t add_row_offsets(maker *m)
+{
+    static const int32_t offsets[] = {0, 256, 512};
+    const tensor constant = {PAL_INT32, 1, {3}, 3, sizeof offsets, offsets, 0};
+    return add_constant(m, "rows", true, &constant);
+}
+
+static size_t add_sum(maker *m, size_t input)
+{
+    static const int64_t axis = 1;
+    if (m->opset >= 13)
+        return add_node(m, "sum", "ReduceSum", input, add_numbers(m, "axis", &axis, 1));
+    size_t i = add_node(m, "sum", "ReduceSum", input, NONE);
+    step *s = &m->recipe->steps[i];
+    s->attribute = "axes";
+    s->integers[0] = axis;
+    s->integer_count = 1;
+    s->is_list = true;
+    return i;
+}
+
+static size_t add_slice(maker *m, size_t input, uint64_t count)
+{
+    static const int64_t whole = -1, first = 0;
+    const int64_t end = (int64_t)count;
+    size_t flat = add_node(m, "flat", "Reshape", input, add_numbers(m, "whole", &whole, 1));
+    size_t begin = add_numbers(m, "first", &first, 1);
+    size_t last = add_numbers(m, "end", &end, 1);
+    size_t slice = add_node(m, "used", "Slice", flat, begin);
+    m->recipe->steps[slice].inputs[2] = last;
+    m->recipe->steps[slice].input_count = 3;
+    return slice;
+}
+
+/* The indices as int32 in the split shape. */
+static size_t add_unpacked(maker *m)
+{
+    const palette *p = m->palette;
+    const uint64_t count = palette_index_count(p);
+    tensor packed = {.dtype = PAL_UINT8, .data = p->indices};
+    if (p->nbits == 8) {
+        packed.rank = m->rank;
+        packed.elements = packed.bytes = count;
+        memcpy(packed.shape, m->shape, sizeof packed.shape);
+        m->recipe->indices = add_constant(m, "indices", false, &packed);
+        return add_cast(m, "index", m->recipe->indices, PAL_INT32);
+    }
+    const unsigned bytes = recipe_group_bytes(p->nbits), indices = recipe_group_indices(p->nbits);
+    const uint64_t groups = (count + indices - 1) / indices;
+    packed.rank = bytes > 1 ? 2 : 1;
+    packed.shape[0] = groups;
+    packed.shape[1] = bytes > 1 ? bytes : 0;
+    packed.elements = packed.bytes = groups * bytes;
+    packed.zeros = (uint32_t)(packed.bytes - palette_index_bytes(p));
+    size_t table = add_unpacking_table(m, p->nbits);
+    m->recipe->indices = add_constant(m, "indices", false, &packed);
+    size_t at = add_cast(m, "bytes", m->recipe->indices, PAL_INT32);
+    if (bytes > 1)
+        at = add_node(m, "row", "Add", at, add_row_offsets(m));
+    at = add_node(m, "parts", "Gather", table, at);
+    if (bytes > 1)
+        at = add_sum(m, at);
+    if (count % indices)
+        at = add_slice(m, at, count);
+    return add_reshape(m, "index", at, m->shape, m->rank);
+}
+
+/* Adds to each index where its table begins. */
+static size_t add_table_offsets(maker *m, size_t index)
+{
+    const uint64_t tables = palette_num_luts(m->palette);
+    int32_t *data = small_data(m, tables, sizeof *data);
+    for (uint64_t t = 0; data && t < tables; t++)
+        data[t] = (int32_t)(t << m->palette->nbits);
+    tensor constant = {.dtype = PAL_INT32, .elements = tables, .data = data};
+    constant.bytes = tables * sizeof *data;
+    for (size_t d = 0; d < m->rank; d++)
+        if (constant.rank || m->tables[d] > 1)
+            constant.shape[constant.rank++] = m->tables[d];
+    return add_node(m, "entry", "Add", index, add_constant(m, "tables", true, &constant));
+}
+
+/* ---------------------------------------------------------------- tables and values */
+
+/* A value in the tensor's type, as float32. */
+static size_t as_float32(maker *m, const char *what, size_t value)
+{
+    return m->palette->dtype == PAL_FLOAT32 ? value : add_cast(m, what, value, PAL_FLOAT32);
+}
+
+static size_t from_float32(maker *m, const char *what, size_t value)
+{
+    return m->palette->dtype == PAL_FLOAT32 ? value : add_cast(m, what, value, m->palette->dtype);
+}
+
+/* One number for each table, to be broadcast over its entries. */
+static size_t add_for_each_table(maker *m, const char *what, pal_dtype dtype, const void *data)
+{
+    const uint64_t tables = palette_num_luts(m->palette);
+    const tensor constant = {
+        dtype, 2, {tables, 1}, tables, tables * pal_dtype_bits(dtype) / 8, data, 0,
+    };
+    return add_constant(m, what, false, &constant);
+}
+
+/* All entries in the tensor's type: [entries], or [entries, vector size]. */
+static size_t add_tables(maker *m)
+{
+    const palette *p = m->palette;
+    const uint64_t elements = palette_lut_elements(p);
+    tensor lut = {.dtype = p->lut_dtype, .data = p->lut, .elements = elements};
+    lut.bytes = palette_lut_bytes(p);
+    lut.rank = p->vector_size > 1 ? 2 : 1;
+    lut.shape[0] = elements / p->vector_size;
+    lut.shape[1] = p->vector_size > 1 ? p->vector_size : 0;
+    if (p->lut_dtype == p->dtype)
+        return add_constant(m, "lut", false, &lut);
+    lut.rank = 2;
+    lut.shape[0] = palette_num_luts(p);
+    lut.shape[1] = elements / lut.shape[0];
+    size_t at = add_cast(m, "steps", add_constant(m, "lut", false, &lut), PAL_FLOAT32);
+    if (p->lut_offset) {
+        size_t offset = add_for_each_table(m, "lut_offset", p->lut_dtype, p->lut_offset);
+        at = add_node(m, "shifted", "Sub", at, add_cast(m, "offset", offset, PAL_FLOAT32));
+    }
+    size_t scale = add_for_each_table(m, "lut_scale", p->dtype, p->lut_scale);
+    at = add_node(m, "scaled", "Mul", at, as_float32(m, "scale", scale));
+    at = from_float32(m, "rounded", at);
+    const int64_t shape[] = {-1, (int64_t)p->vector_size};
+    return add_node(m, "lut", "Reshape", at,
+                    add_numbers(m, "shape", shape, p->vector_size > 1 ? 2 : 1));
+}
+
+/* Moves the dimension of the vectors from the end to its place. */
+static size_t add_transpose(maker *m, size_t input)
+{
+    if (m->vector_place == m->rank)
+        return input;
+    size_t i = add_node(m, "turned", "Transpose", input, NONE);
+    step *s = &m->recipe->steps[i];
+    s->attribute = "perm";
+    s->is_list = true;
+    s->integer_count = m->rank + 1;
+    for (size_t d = 0; d <= m->rank; d++)
+        s->integers[d] = (int64_t)(d < m->vector_place ? d : d == m->vector_place ? m->rank : d - 1);
+    return i;
+}
+
+static size_t add_scale(maker *m, size_t values)
+{
+    const palette *p = m->palette;
+    tensor scale = {.dtype = p->dtype, .rank = p->rank, .data = p->scale};
+    scale.elements = palette_scale_elements(p);
+    scale.bytes = scale.elements * pal_dtype_bits(p->dtype) / 8;
+    memcpy(scale.shape, p->scale_shape, sizeof scale.shape);
+    size_t factor = as_float32(m, "factor", add_constant(m, "channel_scale", false, &scale));
+    size_t product = add_node(m, "product", "Mul", as_float32(m, "wide", values), factor);
+    return from_float32(m, "dense", product);
+}
+
+pal_status recipe_make(const palette *palette, int64_t opset, mem_arena *arena, recipe *out)
+{
+    maker m = {.palette = palette, .opset = opset, .arena = arena, .recipe = out};
+    const bool vectors = palette->vector_size > 1;
+    out->count = 0;
+    split_shape(&m);
+    if (palette_lut_elements(palette) > INT32_MAX)
+        return fail(PAL_ERROR_UNSUPPORTED, "more entries in look-up tables than int32 can count");
+    if (m.rank > PAL_MAX_RANK)
+        return fail(PAL_ERROR_UNSUPPORTED, "look-up tables along too many dimensions");
+    size_t lut = add_tables(&m);
+    size_t index = add_unpacked(&m);
+    if (palette_num_luts(palette) > 1)
+        index = add_table_offsets(&m, index);
+    size_t values = add_node(&m, "values", "Gather", lut, index);
+    if (vectors)
+        values = add_transpose(&m, values);
+    if (vectors || m.rank != palette->rank)
+        values = add_reshape(&m, "whole", values, palette->shape, palette->rank);
+    if (palette->scale)
+        add_scale(&m, values);
+    return m.failed ? fail_memory("palettizing") : PAL_OK;
+}
