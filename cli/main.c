@@ -1,3 +1,4 @@
+#include <signal.h>
 #include <string.h>
 
 #include "cli.h"
@@ -46,6 +47,9 @@ const command command_help = {
 
 int main(int argc, char **argv)
 {
+#ifdef SIGXFSZ
+    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is a failed write, not a reason to die */
+#endif
     if (argc < 2) {
         print_overview(stderr);
         return EXIT_BAD_USAGE;

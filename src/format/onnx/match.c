@@ -143,6 +143,20 @@ static bool read_tables(matching *m, ProtobufCBinaryData name)
     return true;
 }
 
+/* nbits, from the base of the digits. */
+static bool read_base(matching *m, const Onnx__Node *mod)
+{
+    tensor base;
+    int32_t number;
+    if (mod->n_input != 2 || !read_constant(m, mod->input[1], &base) || base.dtype != PAL_INT32 ||
+        base.elements != 1)
+        return false;
+    memcpy(&number, base.data, sizeof number);
+    for (m->p->nbits = 1; m->p->nbits < 8 && 1 << m->p->nbits != number;)
+        m->p->nbits++;
+    return m->p->nbits < 8 && pack_width_is_valid(m->p->nbits);
+}
+
 /* Indices, and where each table begins. */
 static bool read_indices(matching *m, ProtobufCBinaryData name)
 {
@@ -167,21 +181,19 @@ static bool read_indices(matching *m, ProtobufCBinaryData name)
         return false;
     const Onnx__Node *slice = producer_of(m, node, 0, "Slice");
     const Onnx__Node *flat = slice ? producer_of(m, slice, 0, "Reshape") : node;
-    const Onnx__Node *sum = flat ? producer_of(m, flat, 0, "ReduceSum") : NULL;
-    const Onnx__Node *gather = flat ? producer_of(m, sum ? sum : flat, 0, "Gather") : NULL;
-    tensor table;
-    if (!gather || gather->n_input != 2 || !read_cast_constant(m, gather->input[0], &table) ||
-        table.rank != 2)
+    const Onnx__Node *gather = flat ? producer_of(m, flat, 0, "Gather") : NULL;
+    const Onnx__Node *digits = gather ? gather : flat;
+    if (digits)
+        digits = producer_of(m, digits, 0, "Mod");
+    if (!digits || !read_base(m, digits))
         return false;
-    const uint64_t width = table.shape[1];
-    if (table.shape[0] == 256 && (width == 2 || width == 4 || width == 8))
-        m->p->nbits = (unsigned)(8 / width);
-    else if (table.shape[0] == 768 && (width == 4 || width == 8))
-        m->p->nbits = (unsigned)(24 / width);
-    else
-        return false;
-    add = producer_of(m, gather, 1, "Add");
-    cast = producer_of(m, add ? add : gather, add ? 0 : 1, "Cast");
+    const Onnx__Node *divide = gather ? NULL : producer_of(m, digits, 0, "Div");
+    const Onnx__Node *sum = divide ? producer_of(m, divide, 0, "ReduceSum") : NULL;
+    const Onnx__Node *shares = sum ? producer_of(m, sum, 0, "Mul") : NULL;
+    if (gather)
+        cast = producer_of(m, gather, 1, "Cast");
+    else if (shares)
+        cast = producer_of(m, shares, 0, "Cast");
     if (!cast || !read_constant(m, cast->input[0], &m->indices))
         return false;
     m->packed = find_local(m, cast->input[0]);

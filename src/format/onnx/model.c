@@ -104,7 +104,7 @@ static void onnx_close(pal_model *model)
     for (size_t i = 0; i < state->palette_count; i++)
         palette_free(state->palettes[i]);
     for (size_t i = 0; i < state->buffer_count; i++)
-        free(state->buffers[i]);
+        scratch_free(state->buffers[i]);
     free(state->files);
     free(state->graphs);
     free(state->places);

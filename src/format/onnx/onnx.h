@@ -20,6 +20,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/scratch.h"
 #include "format/format.h"
 #include "format/onnx/wire.h"
 #include "format/protobuf.h"
@@ -85,7 +86,7 @@ typedef struct onnx {
     size_t place_capacity;
     palette **palettes; /* owned: read from the file, and given by replace() */
     size_t palette_count, palette_capacity;
-    void **buffers; /* owned: dense values, and aligned copies of what the file has unaligned */
+    void **buffers; /* owned scratch memory: dense values, aligned copies of what the file has */
     size_t buffer_count, buffer_capacity;
 } onnx;
 
@@ -205,11 +206,6 @@ typedef struct recipe {
 /* The recipe's small constants are in the arena, the others where the palette has them.
  * PAL_ERROR_UNSUPPORTED, with the reason, for what these operators cannot express. */
 pal_status recipe_make(const palette *palette, int64_t opset, mem_arena *arena, recipe *out);
-
-/* Bytes that one group of indices takes, and how many they are: 8 bits of 1, 2 or 4 each in one
- * byte, of 3 and 6 in three. */
-unsigned recipe_group_bytes(unsigned nbits);
-unsigned recipe_group_indices(unsigned nbits);
 
 /* ---------------------------------------------------------------- match.c */
 

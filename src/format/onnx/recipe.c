@@ -1,20 +1,22 @@
 /* The operators that turn a palette into a dense tensor.
  *
- * The indices are packed as everywhere in this program (palette/pack.h). Standard operators have no
- * way to cut a byte into pieces that works from opset 11 on, but they can look one up: Gather in a
- * constant table of 256 rows gives the 8, 4 or 2 indices of 1, 2 or 4 bits that a byte holds.
- * Indices of 3 and 6 bits come in groups of three bytes. There the table has 256 rows for each of
- * the three, a row says what its byte adds to each index of the group, and ReduceSum adds the three
- * rows. Then the offset of its look-up table is added to each index, and a Gather in all look-up
- * tables gives the values.
+ * The indices are packed as everywhere in this program (palette/pack.h). No standard operator cuts a
+ * byte into pieces from opset 11 on, but division does: an index is a digit of the byte, read as a
+ * number with base 2^nbits. For 1, 2 and 4 bits the digits of all 256 bytes are computed once, and a
+ * Gather in this table unpacks a weight. Indices of 3 and 6 bits come in groups of three bytes, of
+ * which Mul and ReduceSum make one number, and its digits are computed for each group. Then the
+ * offset of its look-up table is added to each index, and a Gather in all look-up tables gives the
+ * values.
  *
- *   bytes      Cast, for 3 and 6 bits Add (0, 256, 512), Gather (table), for 3 and 6 bits ReduceSum
+ *   1, 2, 4    Cast, Gather (in the table made by Cast, Div, Mod)
+ *   3, 6       Cast, Mul (1, 256, 65536), ReduceSum, Div, Mod
+ *   8          Cast
  *   indices    where the last group is not full Reshape, Slice; Reshape; of several tables Add
  *   tables     integer entries: Cast, Sub (offset), Mul (scale), Cast, Reshape
  *   values     Gather; of vectors Transpose; where the shape is not there yet Reshape; scaled: Mul
  *
- * With 8 bits the indices are there at once. Arithmetic is in float32, as in palette_decode(), for
- * a runtime need not know how to multiply float16. */
+ * Arithmetic on values is in float32, as in palette_decode(), for a runtime need not know how to
+ * multiply float16. */
 #include <string.h>
 
 #include "format/onnx/onnx.h"
@@ -32,14 +34,16 @@ typedef struct recipe_maker {
     size_t vector_place; /* the dimensions before that of the vector */
 } maker;
 
-unsigned recipe_group_bytes(unsigned nbits)
+/* Bytes that one group of indices takes, and how many these are: indices of 1, 2 and 4 bits fill one
+ * byte, of 3 and 6 three. */
+static unsigned group_bytes(unsigned nbits)
 {
     return nbits == 3 || nbits == 6 ? 3 : 1;
 }
 
-unsigned recipe_group_indices(unsigned nbits)
+static unsigned group_indices(unsigned nbits)
 {
-    return 8 * recipe_group_bytes(nbits) / nbits;
+    return 8 * group_bytes(nbits) / nbits;
 }
 
 /* ---------------------------------------------------------------- steps */
@@ -125,31 +129,41 @@ static void split_shape(maker *m)
 
 /* ---------------------------------------------------------------- indices */
 
-/* What each byte adds to the indices of its group. */
-static size_t add_unpacking_table(maker *m, unsigned nbits)
+/* A row of small numbers, the same for many palettes. */
+static size_t add_row(maker *m, const char *what, const int32_t *numbers, size_t count)
 {
-    const unsigned bytes = recipe_group_bytes(nbits), indices = recipe_group_indices(nbits);
-    uint8_t *table = small_data(m, 256 * bytes * indices, 1);
-    for (unsigned row = 0; table && row < 256 * bytes; row++)
-        for (unsigned i = 0; i < indices; i++)
-            table[row * indices + i] =
-                (uint8_t)(((row % 256) << (row / 256 * 8)) >> (i * nbits) & ((1u << nbits) - 1));
-    const uint64_t rows = 256 * bytes;
-    const tensor constant = {
-        PAL_UINT8, 2, {rows, indices}, rows * indices, rows * indices, table, 0,
-    };
-    size_t packed = add_constant(m, "bits", true, &constant);
-    size_t cast = add_cast(m, "unpack", packed, PAL_INT32);
-    m->recipe->steps[cast].shared = true;
-    return cast;
+    int32_t *data = small_data(m, count, sizeof *data);
+    if (data)
+        memcpy(data, numbers, count * sizeof *data);
+    const tensor constant = {PAL_INT32, 1, {count}, count, count * sizeof *data, data, 0};
+    return add_constant(m, what, true, &constant);
 }
 
-/* For groups of three bytes: where in the table the rows of each begin. */
-static size_t add_row_offsets(maker *m)
+/* The digits of numbers [n, 1]: [n, digits]. */
+static size_t add_digits(maker *m, size_t numbers)
 {
-    static const int32_t offsets[] = {0, 256, 512};
-    const tensor constant = {PAL_INT32, 1, {3}, 3, sizeof offsets, offsets, 0};
-    return add_constant(m, "rows", true, &constant);
+    const unsigned nbits = m->palette->nbits, count = group_indices(nbits);
+    const int32_t base = 1 << nbits;
+    int32_t powers[8];
+    for (unsigned i = 0; i < count; i++)
+        powers[i] = 1 << (i * nbits);
+    size_t quotients = add_node(m, "high", "Div", numbers, add_row(m, "powers", powers, count));
+    return add_node(m, "digits", "Mod", quotients, add_row(m, "base", &base, 1));
+}
+
+/* The digits of every byte: [256, digits]. */
+static size_t add_digit_table(maker *m)
+{
+    uint8_t *bytes = small_data(m, 256, 1);
+    for (unsigned i = 0; bytes && i < 256; i++)
+        bytes[i] = (uint8_t)i;
+    const tensor constant = {PAL_UINT8, 2, {256, 1}, 256, 256, bytes, 0};
+    const size_t first = m->recipe->count;
+    size_t all = add_constant(m, "all", true, &constant);
+    size_t table = add_digits(m, add_cast(m, "each", all, PAL_INT32));
+    for (size_t i = first; i < m->recipe->count; i++)
+        m->recipe->steps[i].shared = true;
+    return table;
 }
 
 static size_t add_sum(maker *m, size_t input)
@@ -192,21 +206,26 @@ static size_t add_unpacked(maker *m)
         m->recipe->indices = add_constant(m, "indices", false, &packed);
         return add_cast(m, "index", m->recipe->indices, PAL_INT32);
     }
-    const unsigned bytes = recipe_group_bytes(p->nbits), indices = recipe_group_indices(p->nbits);
+    const unsigned bytes = group_bytes(p->nbits), indices = group_indices(p->nbits);
     const uint64_t groups = (count + indices - 1) / indices;
     packed.rank = bytes > 1 ? 2 : 1;
     packed.shape[0] = groups;
     packed.shape[1] = bytes > 1 ? bytes : 0;
     packed.elements = packed.bytes = groups * bytes;
     packed.zeros = (uint32_t)(packed.bytes - palette_index_bytes(p));
-    size_t table = add_unpacking_table(m, p->nbits);
-    m->recipe->indices = add_constant(m, "indices", false, &packed);
-    size_t at = add_cast(m, "bytes", m->recipe->indices, PAL_INT32);
-    if (bytes > 1)
-        at = add_node(m, "row", "Add", at, add_row_offsets(m));
-    at = add_node(m, "parts", "Gather", table, at);
-    if (bytes > 1)
-        at = add_sum(m, at);
+    size_t at;
+    if (bytes == 1) {
+        size_t table = add_digit_table(m);
+        m->recipe->indices = add_constant(m, "indices", false, &packed);
+        at = add_cast(m, "bytes", m->recipe->indices, PAL_INT32);
+        at = add_node(m, "parts", "Gather", table, at);
+    } else {
+        static const int32_t factors[] = {1, 256, 65536};
+        m->recipe->indices = add_constant(m, "indices", false, &packed);
+        at = add_cast(m, "bytes", m->recipe->indices, PAL_INT32);
+        at = add_node(m, "shares", "Mul", at, add_row(m, "factors", factors, 3));
+        at = add_digits(m, add_sum(m, at));
+    }
     if (count % indices)
         at = add_slice(m, at, count);
     return add_reshape(m, "index", at, m->shape, m->rank);

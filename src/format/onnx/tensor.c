@@ -226,13 +226,14 @@ const void *tensor_align(onnx *state, const tensor *tensor)
     const size_t alignment = pal_dtype_bits(tensor->dtype) / 8;
     if (alignment < 2 || (uintptr_t)tensor->data % alignment == 0)
         return tensor->data;
-    void *copy = mem_array(tensor->bytes, 1);
+    void *copy = scratch_zeroed(tensor->bytes, 1);
     if (!copy || !mem_grow((void **)&state->buffers, &state->buffer_capacity,
                            state->buffer_count + 1, sizeof *state->buffers)) {
-        free(copy);
+        scratch_free(copy);
         return NULL;
     }
     memcpy(copy, tensor->data, tensor->bytes);
+    scratch_release(copy);
     state->buffers[state->buffer_count++] = copy;
     file_map_discard(&state->map, tensor->data, tensor->bytes);
     return copy;
