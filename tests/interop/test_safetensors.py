@@ -21,10 +21,9 @@ TYPES = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "I8": "i1", "U8": "u1"}
 
 
 def rounded(values, dtype):
-    if dtype != "BF16":
-        return values.astype(TYPES[dtype])
     bits = values.astype("<f4").view("<u4")
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16 << 16).view("<f4")
+    nearest = (bits + 0x7FFF + (bits >> 16 & 1) >> 16 << 16).view("<f4")
+    return nearest if dtype == "BF16" else values.astype(TYPES[dtype])
 
 
 def read(path):
@@ -33,7 +32,7 @@ def read(path):
     header = json.loads(data[8:start])
     palettes = json.loads(header.pop("__metadata__", {}).get("palettize.tensors", "{}"))
 
-    def stored(name, default=None):
+    def stored(name, default=np.ones(1, "f4")):
         if name not in header:
             return default
         begin, end = (start + offset for offset in header[name]["data_offsets"])
@@ -43,21 +42,18 @@ def read(path):
         return values.reshape(header[name]["shape"])
 
     def decoded(name, nbits, dtype, shape, vector_axis=0):
-        lut, scale = stored(name + ".palette_lut"), stored(name + ".palette_lut_scale")
-        if scale is not None:
-            offset = stored(name + ".palette_lut_offset", np.zeros_like(scale))[..., None, None]
-            lut = rounded((lut.astype("f4") - offset) * scale[..., None, None], dtype)
+        scale = stored(name + ".palette_lut_scale")[..., None, None]
+        offset = stored(name + ".palette_lut_offset", np.zeros(1, "f4"))[..., None, None]
+        lut = rounded((stored(name + ".palette_lut").astype("f4") - offset) * scale, dtype)
         sizes = [n // (lut.shape[-1] if d == vector_axis else 1) for d, n in enumerate(shape)]
         bits = np.unpackbits(stored(name + ".palette_indices"), bitorder="little")
         indices = bits[:np.prod(sizes) * nbits].reshape(*sizes, nbits) @ (1 << np.arange(nbits))
         tables = np.ix_(*(np.arange(n) // (n // blocks) for n, blocks in zip(sizes, lut.shape)))
         values = np.moveaxis(lut[(*tables, indices)], -1, vector_axis + 1).reshape(shape)
-        scale = stored(name + ".palette_scale")
-        return values if scale is None else rounded(values * scale, dtype)
+        return rounded(values * stored(name + ".palette_scale"), dtype)
 
-    dense = [name for name in header if ".palette_" not in name and header[name]["dtype"] in TYPES]
-    return {name: decoded(name, **palettes[name]) if name in palettes else stored(name)
-            for name in [*dense, *palettes]}
+    dense = {n: stored(n) for n in header if ".palette_" not in n and header[n]["dtype"] in TYPES}
+    return dense | {n: decoded(n, **description) for n, description in palettes.items()}
 
 
 def write(path, tensors):

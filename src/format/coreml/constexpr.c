@@ -1,171 +1,11 @@
-/* constexpr_lut_to_dense: reading it, and putting it, or a plain constant, in the place of another
- * operation.
- *
- * Before iOS18 the operator takes attributes: lut [2^nbits], indices uint8 [bytes] packed, and
- * shape. From iOS18 on it takes inputs: indices of type uint<nbits> in the tensor's own shape, and
- * lut [tables along each dimension..., 2^nbits, vector size]. */
+/* Putting constexpr_lut_to_dense, or a plain constant, in the place of another operation. The
+ * operator's two forms are described in lut.c. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "format/coreml/coreml.h"
-#include "palette/pack.h"
 
 static const char LUT_TO_DENSE[] = "constexpr_lut_to_dense";
-
-/* ---------------------------------------------------------------- reading */
-
-static pal_status malformed(const char *why)
-{
-    return fail(PAL_ERROR_FORMAT, "%s: %s", LUT_TO_DENSE, why);
-}
-
-static unsigned log2_exact(uint64_t n)
-{
-    unsigned bits = 0;
-    while (n > 1 && n % 2 == 0) {
-        n /= 2;
-        bits++;
-    }
-    return n == 1 ? bits : 0;
-}
-
-/* The form before iOS18. */
-static pal_status read_packed(const tensor *lut, const tensor *indices, palette *p)
-{
-    uint64_t elements = 1;
-    p->nbits = log2_exact(lut->elements);
-    p->vector_size = 1;
-    for (size_t d = 0; d < p->rank; d++) {
-        p->blocks[d] = 1;
-        elements *= p->shape[d];
-    }
-    if (!pack_width_is_valid(p->nbits))
-        return malformed("its LUT does not have 2^nbits entries");
-    if (indices->dtype != PAL_UINT8 || indices->bytes != pack_bytes(elements, p->nbits))
-        return malformed("its indices do not fit its shape");
-    return PAL_OK;
-}
-
-/* The form of iOS18 and later. */
-static pal_status read_blocks(coreml *state, const Coreml__Operation *operation, const tensor *lut,
-                              const tensor *indices, palette *p)
-{
-    if (lut->rank != indices->rank + 2 || indices->rank != p->rank)
-        return malformed("its LUT's rank is not that of the indices plus two");
-    p->nbits = pal_dtype_bits(indices->dtype);
-    p->vector_size = lut->shape[p->rank + 1];
-    if (indices->dtype < PAL_UINT1 || indices->dtype > PAL_UINT8 ||
-        lut->shape[p->rank] != UINT64_C(1) << p->nbits || p->vector_size == 0)
-        return malformed("its LUT does not have 2^nbits entries");
-    if (p->vector_size > 1) {
-        Coreml__Value *value = operation_parameter(operation, "vector_axis");
-        tensor axis;
-        if (!value)
-            return malformed("it has vectors but no vector_axis");
-        pal_status status = value_read(state, value, "vector_axis", &axis);
-        if (status)
-            return status;
-        if (axis.dtype != PAL_INT32 || axis.elements != 1 || !axis.data)
-            return malformed("its vector_axis is not an integer");
-        int32_t number;
-        memcpy(&number, axis.data, sizeof number);
-        if (number < 0)
-            number += (int32_t)p->rank;
-        if (number < 0 || (size_t)number >= p->rank)
-            return malformed("its vector_axis is out of range");
-        p->vector_axis = (size_t)number;
-    }
-    for (size_t d = 0; d < p->rank; d++) {
-        uint64_t vector = p->vector_size > 1 && d == p->vector_axis ? p->vector_size : 1;
-        p->blocks[d] = lut->shape[d];
-        if (p->blocks[d] == 0 || indices->shape[d] % p->blocks[d] != 0 ||
-            p->shape[d] % vector != 0 || p->shape[d] / vector != indices->shape[d])
-            return malformed("the shapes of its LUT, indices and output contradict each other");
-    }
-    return PAL_OK;
-}
-
-pal_status coreml_read_palette(const pal_model *model, size_t weight, palette **out)
-{
-    coreml *state = model->state;
-    const weight_place *place = &state->places[weight];
-    const Coreml__Operation *operation = place->block->operations[place->operation];
-    const pal_weight *info = &model->weights[weight].info;
-    Coreml__Value *lut_value = operation_parameter(operation, "lut");
-    Coreml__Value *indices_value = operation_parameter(operation, "indices");
-    if (!protobuf_equal(operation->type, LUT_TO_DENSE) || !lut_value || !indices_value)
-        return fail(PAL_ERROR_UNSUPPORTED, "its look-up table is itself compressed");
-    tensor lut, indices;
-    pal_status status = value_read(state, lut_value, info->name, &lut);
-    if (!status)
-        status = value_read(state, indices_value, info->name, &indices);
-    if (status)
-        return status;
-    if (!lut.data || !indices.data || info->elements == 0)
-        return fail(PAL_ERROR_UNSUPPORTED, "its values are stored in an unknown form");
-    if (lut.dtype != info->dtype || pal_dtype_bits(lut.dtype) > 32)
-        return malformed("its LUT is not of the type of its output");
-    palette *p = mem_zeroed(1, sizeof *p);
-    if (!p)
-        return fail_memory("reading a palette");
-    p->dtype = p->lut_dtype = lut.dtype;
-    p->rank = info->rank;
-    memcpy(p->shape, info->shape, sizeof p->shape);
-    p->lut = lut.data;
-    p->indices = indices.data;
-    status = lut.rank == 1 ? read_packed(&lut, &indices, p)
-                           : read_blocks(state, operation, &lut, &indices, p);
-    if (status) {
-        free(p);
-        return fail_context(status, "%s: %s", state->model_path, info->name);
-    }
-    *out = p;
-    return PAL_OK;
-}
-
-/* Adds what one parameter of a compressed weight takes, and learns nbits and num_luts from it. */
-static pal_status describe_parameter(ProtobufCBinaryData key, const Coreml__Value *value,
-                                     pal_weight *info)
-{
-    tensor t;
-    bool known;
-    static const char *const no_values[] = {"name", "shape", "axis", "vector_axis"};
-    for (size_t i = 0; i < sizeof no_values / sizeof *no_values; i++)
-        if (!value || protobuf_equal(key, no_values[i]))
-            return PAL_OK;
-    pal_status status = value_type_read(value->type, &t, &known);
-    if (status || !known)
-        return status;
-    info->bytes += t.bytes;
-    if (protobuf_equal(key, "lut") && info->storage == PAL_STORAGE_PALETTIZED) {
-        info->num_luts = 1;
-        for (size_t d = 0; d + 2 < t.rank; d++)
-            if (!mem_multiply(info->num_luts, t.shape[d], &info->num_luts))
-                return malformed("a LUT whose size overflows");
-        info->nbits = log2_exact(t.rank > 2 ? t.shape[t.rank - 2] : t.elements);
-    } else if (protobuf_equal(key, "quantized_data") || protobuf_equal(key, "data")) {
-        info->nbits = pal_dtype_bits(t.dtype);
-    }
-    return PAL_OK;
-}
-
-pal_status coreml_describe_constexpr(coreml *state, const Coreml__Operation *operation,
-                                     pal_weight *info)
-{
-    pal_status status = PAL_OK;
-    info->bytes = 0;
-    for (size_t i = 0; !status && i < operation->n_attributes; i++)
-        status = describe_parameter(operation->attributes[i]->key, operation->attributes[i]->value,
-                                    info);
-    for (size_t i = 0; !status && i < operation->n_inputs; i++) {
-        const Coreml__Argument *argument = operation->inputs[i]->value;
-        for (size_t j = 0; !status && argument && j < argument->n_arguments; j++)
-            if (argument->arguments[j]->binding_case == COREML__BINDING__BINDING_VALUE)
-                status = describe_parameter(operation->inputs[i]->key,
-                                            argument->arguments[j]->value, info);
-    }
-    return status ? fail_context(status, "%s: %s", state->model_path, info->name) : PAL_OK;
-}
 
 /* ---------------------------------------------------------------- what a version can express */
 
@@ -385,6 +225,50 @@ static pal_status make_operation(pal_model *model, const replacement *r, Coreml_
     return *out ? PAL_OK : fail_memory("replacing a weight");
 }
 
+/* ---------------------------------------------------------------- removing */
+
+static bool same_name(ProtobufCBinaryData a, ProtobufCBinaryData b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+
+static bool block_uses(const Coreml__Block *block, ProtobufCBinaryData name)
+{
+    for (size_t i = 0; i < block->n_outputs; i++)
+        if (same_name(block->outputs[i], name))
+            return true;
+    for (size_t i = 0; i < block->n_operations; i++) {
+        const Coreml__Operation *operation = block->operations[i];
+        for (size_t j = 0; j < operation->n_inputs; j++) {
+            const Coreml__Argument *argument = operation->inputs[j]->value;
+            for (size_t k = 0; argument && k < argument->n_arguments; k++)
+                if (argument->arguments[k]->binding_case == COREML__BINDING__BINDING_NAME &&
+                    same_name(argument->arguments[k]->name, name))
+                    return true;
+        }
+        for (size_t j = 0; j < operation->n_blocks; j++)
+            if (block_uses(operation->blocks[j], name))
+                return true;
+    }
+    return false;
+}
+
+/* Takes an operation out of its block, if nothing uses its results any more. */
+static void remove_unused(const pal_model *model, Coreml__Block *block, size_t index)
+{
+    coreml *state = model->state;
+    const Coreml__Operation *operation = block->operations[index];
+    for (size_t j = 0; j < operation->n_outputs; j++)
+        if (block_uses(block, operation->outputs[j]->name))
+            return;
+    block->n_operations--;
+    memmove(block->operations + index, block->operations + index + 1,
+            (block->n_operations - index) * sizeof *block->operations);
+    for (size_t i = 0; i < model->weight_count; i++)
+        if (state->places[i].block == block && state->places[i].operation > index)
+            state->places[i].operation--;
+}
+
 /* ---------------------------------------------------------------- replacing */
 
 static void commit(pal_model *model, const replacement *r, Coreml__Operation *operation)
@@ -392,7 +276,10 @@ static void commit(pal_model *model, const replacement *r, Coreml__Operation *op
     coreml *state = model->state;
     const weight_place *place = &state->places[r->weight];
     model_weight *weight = &model->weights[r->weight];
+    const size_t definition = coreml_lut_definition(place->block, place->operation);
     place->block->operations[place->operation] = operation;
+    if (definition != SIZE_MAX)
+        remove_unused(model, place->block, definition);
     weight->same_as = r->weight;
     weight->dense = r->dense;
     if (r->palette) {

@@ -8,7 +8,8 @@
  *   types.c     names and numbers of data types and opsets
  *   program.c   finds the weights and their consumers in an ML Program
  *   value.c     reads tensors out of Values, and makes new ones
- *   constexpr.c makes and reads constexpr_lut_to_dense; replaces operations
+ *   lut.c       reads constexpr_lut_to_dense
+ *   constexpr.c makes it; replaces operations
  *
  * Facts are from Apple's published specification (MIL.proto, Model.proto) and from the operator
  * documentation in coremltools. */
@@ -175,13 +176,19 @@ Coreml__Binding *operation_input(const Coreml__Operation *operation, const char 
 /* The value of a parameter given in place, as an attribute or as an input; NULL otherwise. */
 Coreml__Value *operation_parameter(const Coreml__Operation *operation, const char *key);
 
-/* ---------------------------------------------------------------- constexpr.c */
+/* ---------------------------------------------------------------- lut.c */
 
 pal_status coreml_read_palette(const pal_model *model, size_t weight, palette **out);
+/* Fills nbits, num_luts and bytes of a compressed weight's info from its operation. */
+pal_status coreml_describe_constexpr(coreml *state, const Coreml__Block *block, size_t index,
+                                     pal_weight *info);
+/* The operation of the same block that computes the LUT of the operation at `index`; SIZE_MAX if the
+ * LUT is given in place, or computed in a way that we do not know. */
+size_t coreml_lut_definition(const Coreml__Block *block, size_t index);
+
+/* ---------------------------------------------------------------- constexpr.c */
+
 pal_status coreml_can_express(const pal_model *model, size_t weight, const palette_form *form);
 pal_status coreml_replace(pal_model *model, const replacement *list, size_t count);
-/* Fills nbits, num_luts and bytes of a compressed weight's info from its operation. */
-pal_status coreml_describe_constexpr(coreml *state, const Coreml__Operation *operation,
-                                     pal_weight *info);
 
 #endif

@@ -168,7 +168,7 @@ static pal_status add_weight(walk *w, Coreml__Block *block, size_t index, size_t
     memcpy(weight->info.shape, t.shape, sizeof t.shape);
     status = weight->info.storage == PAL_STORAGE_DENSE
                  ? read_dense(w, operation, weight)
-                 : coreml_describe_constexpr(w->state, operation, &weight->info);
+                 : coreml_describe_constexpr(w->state, block, index, &weight->info);
     w->model->weight_count = i + 1;
     *added = i;
     return status;

@@ -67,11 +67,12 @@ static ProtobufCBinaryData text_of(const char *text)
 static void avoid_name(emitter *e, ProtobufCBinaryData name)
 {
     char digits[8] = "";
-    if (!match_is_helper_name(name))
+    const size_t length = match_prefix(name);
+    if (length == 0)
         return;
-    for (size_t i = 3; i < name.len && i - 3 < sizeof digits - 1 && name.data[i] != '.'; i++)
+    for (size_t i = 3; i + 1 < length && i - 3 < sizeof digits - 1; i++)
         digits[i - 3] = (char)name.data[i];
-    unsigned long number = strtoul(digits, NULL, 10);
+    const unsigned long number = strtoul(digits, NULL, 10);
     if (e->prefix <= number)
         e->prefix = number + 1;
 }
@@ -92,11 +93,11 @@ static void choose_prefix(emitter *e)
     }
 }
 
-static const char *helper_name(emitter *e, const char *what)
+/* Short, for a weight takes about ten names. */
+static const char *helper_name(emitter *e)
 {
-    char *name = e->prefix
-                     ? arena_printf(e->arena, "pal%lu.%zu.%s", e->prefix, e->names++, what)
-                     : arena_printf(e->arena, "pal.%zu.%s", e->names++, what);
+    char *name = e->prefix ? arena_printf(e->arena, "pal%lu.%zu", e->prefix, e->names++)
+                           : arena_printf(e->arena, "pal.%zu", e->names++);
     e->failed = e->failed || !name;
     return name ? name : "";
 }
@@ -114,10 +115,9 @@ static uint32_t hash_more(uint32_t hash, const void *data, size_t size)
 static uint32_t hash_step(const step *s, const char *input)
 {
     const tensor *c = &s->constant;
-    uint32_t hash = hash_more(2166136261u, s->what, strlen(s->what));
+    uint32_t hash = hash_more(2166136261u, c->shape, sizeof c->shape);
     if (s->operator)
         return hash_more(hash, input, strlen(input));
-    hash = hash_more(hash, c->shape, sizeof c->shape);
     return s->shared ? hash_more(hash, c->data, c->bytes)
                      : hash_more(hash, &c->data, sizeof c->data);
 }
@@ -134,12 +134,12 @@ static bool same_value(const step *a, const step *b)
  * also if they are the same data. */
 static const char *find_known(const emitter *e, const step *s, const char *input)
 {
-    if (s->operator && !s->shared)
+    if (s->operator&& !s->shared)
         return NULL;
     for (const known_value *k = e->known[hash_step(s, input) % BUCKETS]; k; k = k->next)
-        if (s->operator ? k->step->operator && strcmp(k->step->operator, s->operator) == 0 &&
-                              strcmp(k->input, input) == 0
-                        : !k->step->operator && same_value(k->step, s))
+        if (s->operator? k->step->operator&& strcmp(k->step->operator, s->operator) == 0 &&
+                             strcmp(k->input, input) == 0
+                       : !k->step->operator&& same_value(k->step, s))
             return k->name;
     return NULL;
 }
@@ -173,7 +173,7 @@ static Onnx__Attribute *make_attribute(emitter *e, const char *name, int32_t typ
     return attribute;
 }
 
-static void emit_node(emitter *e, const char *operator, const ProtobufCBinaryData *inputs,
+static void emit_node(emitter *e, const char *operator, const ProtobufCBinaryData * inputs,
                       size_t input_count, ProtobufCBinaryData output, Onnx__Attribute *attribute)
 {
     Onnx__Node *node = protobuf_new(e->arena, &onnx__node__descriptor);
@@ -233,7 +233,7 @@ static const char *emit_constant(emitter *e, const step *s, const weight_place *
     const char *name = find_known(e, s, NULL);
     if (name)
         return name;
-    name = helper_name(e, s->what);
+    name = helper_name(e);
     if (is_indices)
         emit_tensor(e, make_successor(e, &s->constant, name, place->tensor), place->initializer);
     else
@@ -265,7 +265,7 @@ static pal_status emit_palette(emitter *e, const weight_place *place)
 {
     recipe r;
     const char *names[MAX_STEPS];
-    pal_status status = recipe_make(place->palette, e->state->opset, e->arena, &r);
+    pal_status status = recipe_make(place->palette, e->arena, &r);
     if (status)
         return status;
     for (size_t i = 0; i < r.count; i++) {
@@ -280,7 +280,7 @@ static pal_status emit_palette(emitter *e, const weight_place *place)
         const char *first = names[s->inputs[0]];
         if ((names[i] = find_known(e, s, first)))
             continue;
-        names[i] = i + 1 < r.count ? helper_name(e, s->what) : "";
+        names[i] = i + 1 < r.count ? helper_name(e) : "";
         emit_node(e, s->operator, inputs, s->input_count,
                   i + 1 < r.count ? text_of(names[i]) : place->name, emit_attribute(e, s));
         if (s->shared)

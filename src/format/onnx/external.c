@@ -46,8 +46,8 @@ static bool grow_slots(emission *e)
 static bool find_or_add(emission *e, const void *data, uint64_t length, uint32_t zeros,
                         const external_piece **out)
 {
-    if (!grow_slots(e) || !mem_grow((void **)&e->pieces, &e->piece_capacity, e->piece_count + 1,
-                                    sizeof *e->pieces))
+    if (!grow_slots(e) ||
+        !mem_grow((void **)&e->pieces, &e->piece_capacity, e->piece_count + 1, sizeof *e->pieces))
         return false;
     const size_t slot = slot_of(e, data, length);
     if (!e->piece_of[slot]) {

@@ -35,7 +35,11 @@ static pal_status define_all(walk *w, size_t g)
 {
     const Onnx__Graph *graph = w->state->graphs[g].message;
     const definition blank = {
-        .graph = g, .input = NONE, .initializer = NONE, .node = NONE, .weight = NONE,
+        .graph = g,
+        .input = NONE,
+        .initializer = NONE,
+        .node = NONE,
+        .weight = NONE,
     };
     pal_status status = PAL_OK;
     for (size_t i = 0; !status && i < graph->n_input; i++) {
@@ -121,8 +125,8 @@ static pal_status find_palettes(walk *w, size_t g)
             continue;
         definition *d = scope_find(&w->scope, graph->node[i]->output[0]);
         if (!d || d->graph != g || d->node != i ||
-            !mem_grow((void **)&state->palettes, &state->palette_capacity,
-                      state->palette_count + 1, sizeof *state->palettes)) {
+            !mem_grow((void **)&state->palettes, &state->palette_capacity, state->palette_count + 1,
+                      sizeof *state->palettes)) {
             palette_free(found);
             return fail_memory("reading a palette");
         }
@@ -138,8 +142,7 @@ static pal_status find_palettes(walk *w, size_t g)
         want(w, graph->output[i]->name);
     for (size_t i = graph->n_node; i-- > 0;) {
         const Onnx__Node *node = graph->node[i];
-        const definition *d =
-            node_dropped[i] ? scope_find(&w->scope, node->output[0]) : NULL;
+        const definition *d = node_dropped[i] ? scope_find(&w->scope, node->output[0]) : NULL;
         if (d && d->wanted && !d->palette) {
             node_dropped[i] = false;
             visit_node_names(w, node, want, 0);
@@ -162,15 +165,15 @@ static Onnx__Tensor *constant_of(const walk *w, const definition *d)
     if (d->palette)
         return d->indices;
     if (d->initializer != NONE)
-        return graph->tensor_dropped[d->initializer]
-                   ? NULL
-                   : graph->message->initializer[d->initializer];
+        return graph->tensor_dropped[d->initializer] ? NULL
+                                                     : graph->message->initializer[d->initializer];
     return d->node != NONE && !graph->node_dropped[d->node]
                ? node_constant(graph->message->node[d->node])
                : NULL;
 }
 
-static pal_status describe_dense(walk *w, const tensor *t, model_weight *weight, weight_place *place)
+static pal_status describe_dense(walk *w, const tensor *t, model_weight *weight,
+                                 weight_place *place)
 {
     weight->info.storage = PAL_STORAGE_DENSE;
     weight->info.nbits = pal_dtype_bits(t->dtype);
@@ -290,10 +293,22 @@ static int channel_axis(const Onnx__Node *node, size_t input, size_t rank)
     return 0;
 }
 
+/* The groups of a convolution; 1 for other operators. */
+static uint64_t op_groups(const Onnx__Node *node)
+{
+    const Onnx__Attribute *group = node_is(node, "Conv") || node_is(node, "ConvTranspose")
+                                       ? node_attribute(node, "group")
+                                       : NULL;
+    return group && group->i > 0 ? (uint64_t)group->i : 1;
+}
+
 static pal_status use_weight(walk *w, size_t weight, const Onnx__Node *node, size_t input)
 {
     pal_weight *info = &w->model->weights[weight].info;
-    int axis = channel_axis(node, input, info->rank);
+    const int axis = channel_axis(node, input, info->rank);
+    const uint64_t groups = op_groups(node);
+    if (groups > w->model->weights[weight].op_groups)
+        w->model->weights[weight].op_groups = groups;
     if (info->consumers++ == 0) {
         info->op = arena_copy(&w->state->edits, node->op_type.data, node->op_type.len);
         info->channel_axis = axis;
@@ -309,8 +324,7 @@ static pal_status use_inputs(walk *w, const Onnx__Node *node)
 {
     pal_status status = PAL_OK;
     for (size_t i = 0; !status && i < node->n_input; i++) {
-        const definition *d =
-            node->input[i].len ? scope_find(&w->scope, node->input[i]) : NULL;
+        const definition *d = node->input[i].len ? scope_find(&w->scope, node->input[i]) : NULL;
         size_t weight = NONE;
         if (d)
             status = list_weight(w, (size_t)(d - w->scope.definitions), &weight);
@@ -332,15 +346,15 @@ static pal_status walk_bodies(walk *w, size_t g, size_t n, int depth)
     for (size_t i = 0; !status && i < node->n_attribute; i++) {
         const Onnx__Attribute *attribute = node->attribute[i];
         for (size_t j = 0; !status && j < attribute->n_graphs + (attribute->g != NULL); j++) {
-            const char *function = arena_printf(
-                &w->state->edits, "%s/%zu/%.*s", outer, n,
-                (int)(attribute->name.len < 64 ? attribute->name.len : 64),
-                attribute->name.data ? (const char *)attribute->name.data : "");
-            status = function ? walk_graph(w,
-                                           j < attribute->n_graphs ? attribute->graphs[j]
-                                                                   : attribute->g,
-                                           function, depth + 1)
-                              : fail_memory("reading a model");
+            const char *function =
+                arena_printf(&w->state->edits, "%s/%zu/%.*s", outer, n,
+                             (int)(attribute->name.len < 64 ? attribute->name.len : 64),
+                             attribute->name.data ? (const char *)attribute->name.data : "");
+            status =
+                function
+                    ? walk_graph(w, j < attribute->n_graphs ? attribute->graphs[j] : attribute->g,
+                                 function, depth + 1)
+                    : fail_memory("reading a model");
         }
     }
     return status;

@@ -2,8 +2,8 @@
  *
  * First the palette is read off the operators, assuming that they are a recipe and checking only
  * what keeps the reading safe. Then the recipe for that palette is made again and held against the
- * graph: every operator, attribute and constant must be the same. So whatever is recognised computes
- * exactly what palette_decode() does, and nothing else is recognised. */
+ * graph: every operator, attribute and constant must be the same. So whatever is recognised
+ * computes exactly what palette_decode() does, and nothing else is recognised. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,31 +14,38 @@ typedef struct matching {
     onnx *state;
     const scope *scope;
     size_t graph;
+    ProtobufCBinaryData prefix;
     palette *p;
     tensor lut, indices, lut_scale, lut_offset, scale;
     uint64_t split[MAX_DIMENSIONS]; /* shape of the indices, as in recipe.c */
     size_t split_rank;
-    tensor tables; /* where each table begins; no data: one table */
+    tensor tables;            /* where each table begins; no data: one table */
     const definition *packed; /* of the indices */
-    size_t vector_place; /* SIZE_MAX: at the end */
+    size_t vector_place;      /* SIZE_MAX: at the end */
 } matching;
 
-bool match_is_helper_name(ProtobufCBinaryData name)
+size_t match_prefix(ProtobufCBinaryData name)
 {
     static const char prefix[] = "pal";
     size_t i = sizeof prefix - 1;
     if (name.len <= i || memcmp(name.data, prefix, i) != 0)
-        return false;
+        return 0;
     while (i < name.len && name.data[i] >= '0' && name.data[i] <= '9')
         i++;
-    return i < name.len && name.data[i] == '.';
+    return i < name.len && name.data[i] == '.' ? i + 1 : 0;
+}
+
+/* Whether a name is one of a recipe's, all of which begin in the same way. */
+static bool is_helper(const matching *m, ProtobufCBinaryData name)
+{
+    return name.len > m->prefix.len && memcmp(name.data, m->prefix.data, m->prefix.len) == 0;
 }
 
 /* ---------------------------------------------------------------- looking at the graph */
 
 static const definition *find_local(const matching *m, ProtobufCBinaryData name)
 {
-    const definition *d = match_is_helper_name(name) ? scope_find(m->scope, name) : NULL;
+    const definition *d = is_helper(m, name) ? scope_find(m->scope, name) : NULL;
     return d && d->graph == m->graph && d->input == NONE ? d : NULL;
 }
 
@@ -91,8 +98,8 @@ static bool read_shape(const matching *m, const Onnx__Node *reshape, uint64_t *s
                        size_t most)
 {
     tensor t;
-    if (reshape->n_input != 2 || !read_constant(m, reshape->input[1], &t) ||
-        t.dtype != PAL_INT64 || t.rank != 1 || t.elements > most)
+    if (reshape->n_input != 2 || !read_constant(m, reshape->input[1], &t) || t.dtype != PAL_INT64 ||
+        t.rank != 1 || t.elements > most)
         return false;
     uint64_t elements = 1;
     for (size_t d = 0; d < t.elements; d++) {
@@ -133,8 +140,8 @@ static bool read_tables(matching *m, ProtobufCBinaryData name)
         !read_cast_constant(m, multiply->input[1], &m->lut_scale))
         return false;
     const Onnx__Node *subtract = producer_of(m, multiply, 0, "Sub");
-    if (subtract && (subtract->n_input != 2 ||
-                     !read_cast_constant(m, subtract->input[1], &m->lut_offset)))
+    if (subtract &&
+        (subtract->n_input != 2 || !read_cast_constant(m, subtract->input[1], &m->lut_offset)))
         return false;
     if (!read_cast_constant(m, (subtract ? subtract : multiply)->input[0], &m->lut))
         return false;
@@ -188,12 +195,11 @@ static bool read_indices(matching *m, ProtobufCBinaryData name)
     if (!digits || !read_base(m, digits))
         return false;
     const Onnx__Node *divide = gather ? NULL : producer_of(m, digits, 0, "Div");
-    const Onnx__Node *sum = divide ? producer_of(m, divide, 0, "ReduceSum") : NULL;
-    const Onnx__Node *shares = sum ? producer_of(m, sum, 0, "Mul") : NULL;
+    const Onnx__Node *number = divide ? producer_of(m, divide, 0, "MatMul") : NULL;
     if (gather)
         cast = producer_of(m, gather, 1, "Cast");
-    else if (shares)
-        cast = producer_of(m, shares, 0, "Cast");
+    else if (number)
+        cast = producer_of(m, number, 0, "Cast");
     if (!cast || !read_constant(m, cast->input[0], &m->indices))
         return false;
     m->packed = find_local(m, cast->input[0]);
@@ -391,11 +397,13 @@ pal_status match_palette(onnx *state, const scope *scope, size_t graph, size_t n
 {
     const Onnx__Node *root = state->graphs[graph].message->node[node];
     *found = NULL;
-    if (root->n_output != 1 || root->n_input == 0 || !match_is_helper_name(root->input[0]) ||
-        match_is_helper_name(root->output[0]))
+    if (root->n_output != 1 || root->n_input == 0 || match_prefix(root->input[0]) == 0)
         return PAL_OK;
     palette p = {0};
     matching m = {.state = state, .scope = scope, .graph = graph, .p = &p};
+    m.prefix = (ProtobufCBinaryData){match_prefix(root->input[0]), root->input[0].data};
+    if (is_helper(&m, root->output[0]))
+        return PAL_OK;
     m.vector_place = SIZE_MAX;
     if (!read_operators(&m, root) || !check_sizes(&m))
         return PAL_OK;
@@ -406,7 +414,7 @@ pal_status match_palette(onnx *state, const scope *scope, size_t graph, size_t n
     if (!status)
         status = keep_data(&m);
     if (!status)
-        status = recipe_make(&p, state->opset, &scratch, &r);
+        status = recipe_make(&p, &scratch, &r);
     if (status == PAL_ERROR_UNSUPPORTED) {
         status = PAL_OK;
     } else if (!status && same_step(&m, &r, r.count - 1, root->output[0], root, false)) {

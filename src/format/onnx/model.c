@@ -40,8 +40,8 @@ static pal_status read_model(onnx *state)
     if (!status)
         status = wire_collapse(state->path, state->map.data, state->map.size, &skeleton);
     if (!status)
-        status = protobuf_parse(state->path, &onnx__model__descriptor, skeleton.data,
-                                skeleton.size, &state->parsed, &root);
+        status = protobuf_parse(state->path, &onnx__model__descriptor, skeleton.data, skeleton.size,
+                                &state->parsed, &root);
     free(skeleton.data);
     state->root = (Onnx__Model *)root;
     if (!status && !state->root->graph)
@@ -195,8 +195,8 @@ static void replace_weight(pal_model *model, const replacement *r)
 static pal_status onnx_replace(pal_model *model, const replacement *list, size_t count)
 {
     onnx *state = model->state;
-    if (!mem_grow((void **)&state->palettes, &state->palette_capacity,
-                  state->palette_count + count, sizeof *state->palettes) ||
+    if (!mem_grow((void **)&state->palettes, &state->palette_capacity, state->palette_count + count,
+                  sizeof *state->palettes) ||
         !mem_grow((void **)&state->buffers, &state->buffer_capacity, state->buffer_count + count,
                   sizeof *state->buffers))
         return fail_memory("replacing weights");
@@ -218,7 +218,11 @@ static void discard(const onnx *state, const void *data, uint64_t size)
 static void onnx_release(const pal_model *model, size_t weight)
 {
     const onnx *state = model->state;
-    discard(state, state->places[weight].source, model->weights[weight].info.bytes);
+    const weight_place *place = &state->places[weight];
+    const void *dense = model->weights[weight].dense;
+    discard(state, place->source, model->weights[weight].info.bytes);
+    if (dense && dense != place->source)
+        scratch_release((void *)dense);
 }
 
 /* ---------------------------------------------------------------- saving */
@@ -237,11 +241,18 @@ typedef struct saving {
     staged_output data_stage, model_stage;
     char *location; /* of external data, in the model */
     char *data_path;
+    void *buffer; /* the one being written, if it is one of the state's */
 } saving;
 
+/* Lets go of the memory of what was written. A buffer is released when the next one begins. */
 static void written(void *user, const void *data, size_t size)
 {
-    discard(user, data, size);
+    saving *s = user;
+    discard(s->state, data, size);
+    if (owns_buffer(s->state, data)) {
+        scratch_release(s->buffer);
+        s->buffer = (void *)data;
+    }
 }
 
 /* The name of the data file, its digits still to come. */
@@ -274,7 +285,7 @@ static void write_pieces(saving *s, file_writer *writer, uint64_t *hash)
             const uint8_t *data = (const uint8_t *)piece->data + done;
             *hash = hash_piece(*hash, data, n);
             writer_write(writer, data, (size_t)n);
-            written(s->state, data, (size_t)n);
+            written(s, data, (size_t)n);
         }
         for (uint32_t j = 0; j < piece->zeros; j++)
             writer_write(writer, "", 1);
@@ -307,18 +318,19 @@ static pal_status save_model(saving *s, const char *path)
     file_writer writer;
     pal_status status = wire_prepare(s->state->root, &s->output);
     if (!status && s->output.size > INT32_MAX)
-        status = fail(PAL_ERROR_UNSUPPORTED,
-                      "%s: the model would take %llu bytes, more than the 2 GiB of a protobuf file; "
-                      "convert the input to external data first (onnx.save_model with "
-                      "save_as_external_data=True)",
-                      path, (unsigned long long)s->output.size);
+        status =
+            fail(PAL_ERROR_UNSUPPORTED,
+                 "%s: the model would take %llu bytes, more than the 2 GiB of a protobuf file; "
+                 "convert the input to external data first (onnx.save_model with "
+                 "save_as_external_data=True)",
+                 path, (unsigned long long)s->output.size);
     if (!status)
         status = stage_file(&s->model_stage, path);
     if (!status)
         status = writer_open(&writer, s->model_stage.temporary);
     if (status)
         return status;
-    wire_write(&s->output, &writer, written, s->state);
+    wire_write(&s->output, &writer, written, s);
     return writer_close(&writer);
 }
 
@@ -326,8 +338,8 @@ static pal_status save_model(saving *s, const char *path)
 static void remove_old_data(const saving *s)
 {
     const char *slash = strrchr(s->data_path, '/');
-    char *directory = slash ? strndup(s->data_path, (size_t)(slash - s->data_path) + 1)
-                            : strdup(".");
+    char *directory =
+        slash ? strndup(s->data_path, (size_t)(slash - s->data_path) + 1) : strdup(".");
     DIR *listing = directory ? opendir(directory) : NULL;
     const size_t length = strlen(s->location), fixed = length - strlen(SUFFIX) - DIGITS;
     for (struct dirent *entry; listing && (entry = readdir(listing));) {
@@ -351,9 +363,9 @@ static pal_status save_files(saving *s, pal_model *model, const char *path)
     if (!status)
         status = name_data(s, path);
     if (!status && s->state->file_count)
-        status = onnx_emit_external(
-            s->state, &s->emission,
-            (ProtobufCBinaryData){strlen(s->location), (uint8_t *)s->location});
+        status =
+            onnx_emit_external(s->state, &s->emission,
+                               (ProtobufCBinaryData){strlen(s->location), (uint8_t *)s->location});
     if (!status && s->emission.piece_count)
         status = save_data(s);
     if (!status)

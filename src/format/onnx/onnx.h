@@ -60,14 +60,14 @@ typedef struct onnx_graph {
 typedef struct weight_place {
     size_t graph;
     ProtobufCBinaryData name;
-    size_t initializer;  /* its place among the graph's initializers, or NONE */
-    size_t input;        /* among its inputs, or NONE */
-    size_t node;         /* the Constant that holds it, or NONE */
-    bool in_recipe;      /* what the file has there are its indices */
-    Onnx__Tensor *tensor; /* as it was in the file: of its values, or of its indices */
-    const void *source;  /* its values in the mapped file */
+    size_t initializer;     /* its place among the graph's initializers, or NONE */
+    size_t input;           /* among its inputs, or NONE */
+    size_t node;            /* the Constant that holds it, or NONE */
+    bool in_recipe;         /* what the file has there are its indices */
+    Onnx__Tensor *tensor;   /* as it was in the file: of its values, or of its indices */
+    const void *source;     /* its values in the mapped file */
     const palette *palette; /* NULL: dense */
-    bool changed;        /* dense, but no longer as in the file */
+    bool changed;           /* dense, but no longer as in the file */
 } weight_place;
 
 typedef struct onnx {
@@ -150,11 +150,11 @@ typedef struct definition {
     uint32_t hash;
     size_t below; /* the definition in the same bucket that this one came on top of */
     size_t graph;
-    size_t initializer; /* NONE if none */
-    size_t node;        /* NONE if none */
-    size_t weight;      /* once it is listed as one; NONE */
-    size_t input;       /* its place among the graph's inputs; NONE */
-    bool wanted;        /* what is not part of a palettized weight uses it */
+    size_t initializer;     /* NONE if none */
+    size_t node;            /* NONE if none */
+    size_t weight;          /* once it is listed as one; NONE */
+    size_t input;           /* its place among the graph's inputs; NONE */
+    bool wanted;            /* what is not part of a palettized weight uses it */
     const palette *palette; /* that it was recognised to compute, and the tensor of its indices */
     Onnx__Tensor *indices;
 } definition;
@@ -184,11 +184,10 @@ enum { MAX_STEPS = 48, MAX_DIMENSIONS = 2 * PAL_MAX_RANK + 1 };
 
 /* One value on the way from a palette to its dense tensor: a constant, or an operator. */
 typedef struct step {
-    const char *what;     /* ends its name: "indices" */
     const char *operator; /* NULL: a constant */
     bool shared;          /* the same in several palettes */
     tensor constant;
-    size_t inputs[3];     /* earlier steps */
+    size_t inputs[3]; /* earlier steps */
     size_t input_count;
     const char *attribute; /* NULL: none */
     int64_t integers[MAX_DIMENSIONS];
@@ -205,7 +204,7 @@ typedef struct recipe {
 
 /* The recipe's small constants are in the arena, the others where the palette has them.
  * PAL_ERROR_UNSUPPORTED, with the reason, for what these operators cannot express. */
-pal_status recipe_make(const palette *palette, int64_t opset, mem_arena *arena, recipe *out);
+pal_status recipe_make(const palette *palette, mem_arena *arena, recipe *out);
 
 /* ---------------------------------------------------------------- match.c */
 
@@ -215,9 +214,9 @@ pal_status recipe_make(const palette *palette, int64_t opset, mem_arena *arena, 
 pal_status match_palette(onnx *state, const scope *scope, size_t graph, size_t node,
                          palette **found, size_t *initializer, Onnx__Tensor **indices);
 
-/* Every value between the constants of a recipe and its result has a name of this form: "pal",
- * digits if needed to be unique, and a dot. */
-bool match_is_helper_name(ProtobufCBinaryData name);
+/* Every value of a recipe but the last has a name that begins with "pal", digits if needed to be
+ * unique, and a dot. The length of that in a name, or 0. */
+size_t match_prefix(ProtobufCBinaryData name);
 
 /* ---------------------------------------------------------------- emit.c */
 

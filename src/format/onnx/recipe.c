@@ -1,15 +1,15 @@
 /* The operators that turn a palette into a dense tensor.
  *
- * The indices are packed as everywhere in this program (palette/pack.h). No standard operator cuts a
- * byte into pieces from opset 11 on, but division does: an index is a digit of the byte, read as a
- * number with base 2^nbits. For 1, 2 and 4 bits the digits of all 256 bytes are computed once, and a
- * Gather in this table unpacks a weight. Indices of 3 and 6 bits come in groups of three bytes, of
- * which Mul and ReduceSum make one number, and its digits are computed for each group. Then the
+ * The indices are packed as everywhere in this program (palette/pack.h). No standard operator cuts
+ * a byte into pieces from opset 11 on, but division does: an index is a digit of the byte, read as
+ * a number with base 2^nbits. For 1, 2 and 4 bits the digits of all 256 bytes are computed once,
+ * and a Gather in this table unpacks a weight. Indices of 3 and 6 bits come in groups of three
+ * bytes, of which MatMul makes one number, and its digits are computed for each group. Then the
  * offset of its look-up table is added to each index, and a Gather in all look-up tables gives the
  * values.
  *
  *   1, 2, 4    Cast, Gather (in the table made by Cast, Div, Mod)
- *   3, 6       Cast, Mul (1, 256, 65536), ReduceSum, Div, Mod
+ *   3, 6       Cast, MatMul (1, 256, 65536), Div, Mod
  *   8          Cast
  *   indices    where the last group is not full Reshape, Slice; Reshape; of several tables Add
  *   tables     integer entries: Cast, Sub (offset), Mul (scale), Cast, Reshape
@@ -24,18 +24,17 @@
 
 typedef struct recipe_maker {
     const palette *palette;
-    int64_t opset;
     mem_arena *arena;
     recipe *recipe;
     bool failed; /* out of memory */
     size_t rank; /* the index shape, its dimensions split where a table serves a part of one */
     uint64_t shape[MAX_DIMENSIONS];
     uint64_t tables[MAX_DIMENSIONS]; /* along each of these; 1 or all */
-    size_t vector_place; /* the dimensions before that of the vector */
+    size_t vector_place;             /* the dimensions before that of the vector */
 } maker;
 
-/* Bytes that one group of indices takes, and how many these are: indices of 1, 2 and 4 bits fill one
- * byte, of 3 and 6 three. */
+/* Bytes that one group of indices takes, and how many these are: indices of 1, 2 and 4 bits fill
+ * one byte, of 3 and 6 three. */
 static unsigned group_bytes(unsigned nbits)
 {
     return nbits == 3 || nbits == 6 ? 3 : 1;
@@ -48,24 +47,24 @@ static unsigned group_indices(unsigned nbits)
 
 /* ---------------------------------------------------------------- steps */
 
-static size_t add_constant(maker *m, const char *what, bool shared, const tensor *constant)
+static size_t add_constant(maker *m, bool shared, const tensor *constant)
 {
     step *s = &m->recipe->steps[m->recipe->count];
-    *s = (step){.what = what, .shared = shared, .constant = *constant};
+    *s = (step){.shared = shared, .constant = *constant};
     return m->recipe->count++;
 }
 
-static size_t add_node(maker *m, const char *what, const char *operator, size_t a, size_t b)
+static size_t add_node(maker *m, const char *operator, size_t a, size_t b)
 {
     step *s = &m->recipe->steps[m->recipe->count];
-    *s = (step){.what = what, .operator = operator, .inputs = {a, b}};
+    *s = (step){.operator= operator, .inputs = {a, b} };
     s->input_count = b == NONE ? 1 : 2;
     return m->recipe->count++;
 }
 
-static size_t add_cast(maker *m, const char *what, size_t input, pal_dtype to)
+static size_t add_cast(maker *m, size_t input, pal_dtype to)
 {
-    size_t i = add_node(m, what, "Cast", input, NONE);
+    size_t i = add_node(m, "Cast", input, NONE);
     step *s = &m->recipe->steps[i];
     s->attribute = "to";
     s->integers[0] = onnx_from_dtype(to);
@@ -85,7 +84,7 @@ static void *small_data(maker *m, uint64_t count, size_t size)
 }
 
 /* A vector of int64: a shape, or an operator's parameter. */
-static size_t add_numbers(maker *m, const char *what, const int64_t *numbers, size_t count)
+static size_t add_numbers(maker *m, const int64_t *numbers, size_t count)
 {
     int64_t *data = small_data(m, count, sizeof *data);
     if (data)
@@ -93,16 +92,15 @@ static size_t add_numbers(maker *m, const char *what, const int64_t *numbers, si
     const tensor constant = {
         PAL_INT64, 1, {count}, count, count * sizeof *data, data, 0,
     };
-    return add_constant(m, what, true, &constant);
+    return add_constant(m, true, &constant);
 }
 
-static size_t add_reshape(maker *m, const char *what, size_t input, const uint64_t *shape,
-                          size_t rank)
+static size_t add_reshape(maker *m, size_t input, const uint64_t *shape, size_t rank)
 {
     int64_t numbers[MAX_DIMENSIONS];
     for (size_t d = 0; d < rank; d++)
         numbers[d] = (int64_t)shape[d];
-    return add_node(m, what, "Reshape", input, add_numbers(m, "shape", numbers, rank));
+    return add_node(m, "Reshape", input, add_numbers(m, numbers, rank));
 }
 
 /* ---------------------------------------------------------------- shapes */
@@ -130,13 +128,13 @@ static void split_shape(maker *m)
 /* ---------------------------------------------------------------- indices */
 
 /* A row of small numbers, the same for many palettes. */
-static size_t add_row(maker *m, const char *what, const int32_t *numbers, size_t count)
+static size_t add_row(maker *m, const int32_t *numbers, size_t count)
 {
     int32_t *data = small_data(m, count, sizeof *data);
     if (data)
         memcpy(data, numbers, count * sizeof *data);
     const tensor constant = {PAL_INT32, 1, {count}, count, count * sizeof *data, data, 0};
-    return add_constant(m, what, true, &constant);
+    return add_constant(m, true, &constant);
 }
 
 /* The digits of numbers [n, 1]: [n, digits]. */
@@ -147,8 +145,8 @@ static size_t add_digits(maker *m, size_t numbers)
     int32_t powers[8];
     for (unsigned i = 0; i < count; i++)
         powers[i] = 1 << (i * nbits);
-    size_t quotients = add_node(m, "high", "Div", numbers, add_row(m, "powers", powers, count));
-    return add_node(m, "digits", "Mod", quotients, add_row(m, "base", &base, 1));
+    size_t quotients = add_node(m, "Div", numbers, add_row(m, powers, count));
+    return add_node(m, "Mod", quotients, add_row(m, &base, 1));
 }
 
 /* The digits of every byte: [256, digits]. */
@@ -159,35 +157,29 @@ static size_t add_digit_table(maker *m)
         bytes[i] = (uint8_t)i;
     const tensor constant = {PAL_UINT8, 2, {256, 1}, 256, 256, bytes, 0};
     const size_t first = m->recipe->count;
-    size_t all = add_constant(m, "all", true, &constant);
-    size_t table = add_digits(m, add_cast(m, "each", all, PAL_INT32));
+    size_t all = add_constant(m, true, &constant);
+    size_t table = add_digits(m, add_cast(m, all, PAL_INT32));
     for (size_t i = first; i < m->recipe->count; i++)
         m->recipe->steps[i].shared = true;
     return table;
 }
 
-static size_t add_sum(maker *m, size_t input)
+/* What makes one number of three bytes. */
+static size_t add_factors(maker *m)
 {
-    static const int64_t axis = 1;
-    if (m->opset >= 13)
-        return add_node(m, "sum", "ReduceSum", input, add_numbers(m, "axis", &axis, 1));
-    size_t i = add_node(m, "sum", "ReduceSum", input, NONE);
-    step *s = &m->recipe->steps[i];
-    s->attribute = "axes";
-    s->integers[0] = axis;
-    s->integer_count = 1;
-    s->is_list = true;
-    return i;
+    static const int32_t factors[] = {1, 256, 65536};
+    const tensor constant = {PAL_INT32, 2, {3, 1}, 3, sizeof factors, factors, 0};
+    return add_constant(m, true, &constant);
 }
 
 static size_t add_slice(maker *m, size_t input, uint64_t count)
 {
     static const int64_t whole = -1, first = 0;
     const int64_t end = (int64_t)count;
-    size_t flat = add_node(m, "flat", "Reshape", input, add_numbers(m, "whole", &whole, 1));
-    size_t begin = add_numbers(m, "first", &first, 1);
-    size_t last = add_numbers(m, "end", &end, 1);
-    size_t slice = add_node(m, "used", "Slice", flat, begin);
+    size_t flat = add_node(m, "Reshape", input, add_numbers(m, &whole, 1));
+    size_t begin = add_numbers(m, &first, 1);
+    size_t last = add_numbers(m, &end, 1);
+    size_t slice = add_node(m, "Slice", flat, begin);
     m->recipe->steps[slice].inputs[2] = last;
     m->recipe->steps[slice].input_count = 3;
     return slice;
@@ -203,8 +195,8 @@ static size_t add_unpacked(maker *m)
         packed.rank = m->rank;
         packed.elements = packed.bytes = count;
         memcpy(packed.shape, m->shape, sizeof packed.shape);
-        m->recipe->indices = add_constant(m, "indices", false, &packed);
-        return add_cast(m, "index", m->recipe->indices, PAL_INT32);
+        m->recipe->indices = add_constant(m, false, &packed);
+        return add_cast(m, m->recipe->indices, PAL_INT32);
     }
     const unsigned bytes = group_bytes(p->nbits), indices = group_indices(p->nbits);
     const uint64_t groups = (count + indices - 1) / indices;
@@ -216,19 +208,17 @@ static size_t add_unpacked(maker *m)
     size_t at;
     if (bytes == 1) {
         size_t table = add_digit_table(m);
-        m->recipe->indices = add_constant(m, "indices", false, &packed);
-        at = add_cast(m, "bytes", m->recipe->indices, PAL_INT32);
-        at = add_node(m, "parts", "Gather", table, at);
+        m->recipe->indices = add_constant(m, false, &packed);
+        at = add_cast(m, m->recipe->indices, PAL_INT32);
+        at = add_node(m, "Gather", table, at);
     } else {
-        static const int32_t factors[] = {1, 256, 65536};
-        m->recipe->indices = add_constant(m, "indices", false, &packed);
-        at = add_cast(m, "bytes", m->recipe->indices, PAL_INT32);
-        at = add_node(m, "shares", "Mul", at, add_row(m, "factors", factors, 3));
-        at = add_digits(m, add_sum(m, at));
+        m->recipe->indices = add_constant(m, false, &packed);
+        at = add_cast(m, m->recipe->indices, PAL_INT32);
+        at = add_digits(m, add_node(m, "MatMul", at, add_factors(m)));
     }
     if (count % indices)
         at = add_slice(m, at, count);
-    return add_reshape(m, "index", at, m->shape, m->rank);
+    return add_reshape(m, at, m->shape, m->rank);
 }
 
 /* Adds to each index where its table begins. */
@@ -243,30 +233,30 @@ static size_t add_table_offsets(maker *m, size_t index)
     for (size_t d = 0; d < m->rank; d++)
         if (constant.rank || m->tables[d] > 1)
             constant.shape[constant.rank++] = m->tables[d];
-    return add_node(m, "entry", "Add", index, add_constant(m, "tables", true, &constant));
+    return add_node(m, "Add", index, add_constant(m, true, &constant));
 }
 
 /* ---------------------------------------------------------------- tables and values */
 
 /* A value in the tensor's type, as float32. */
-static size_t as_float32(maker *m, const char *what, size_t value)
+static size_t as_float32(maker *m, size_t value)
 {
-    return m->palette->dtype == PAL_FLOAT32 ? value : add_cast(m, what, value, PAL_FLOAT32);
+    return m->palette->dtype == PAL_FLOAT32 ? value : add_cast(m, value, PAL_FLOAT32);
 }
 
-static size_t from_float32(maker *m, const char *what, size_t value)
+static size_t from_float32(maker *m, size_t value)
 {
-    return m->palette->dtype == PAL_FLOAT32 ? value : add_cast(m, what, value, m->palette->dtype);
+    return m->palette->dtype == PAL_FLOAT32 ? value : add_cast(m, value, m->palette->dtype);
 }
 
 /* One number for each table, to be broadcast over its entries. */
-static size_t add_for_each_table(maker *m, const char *what, pal_dtype dtype, const void *data)
+static size_t add_for_each_table(maker *m, pal_dtype dtype, const void *data)
 {
     const uint64_t tables = palette_num_luts(m->palette);
     const tensor constant = {
         dtype, 2, {tables, 1}, tables, tables * pal_dtype_bits(dtype) / 8, data, 0,
     };
-    return add_constant(m, what, false, &constant);
+    return add_constant(m, false, &constant);
 }
 
 /* All entries in the tensor's type: [entries], or [entries, vector size]. */
@@ -280,21 +270,20 @@ static size_t add_tables(maker *m)
     lut.shape[0] = elements / p->vector_size;
     lut.shape[1] = p->vector_size > 1 ? p->vector_size : 0;
     if (p->lut_dtype == p->dtype)
-        return add_constant(m, "lut", false, &lut);
+        return add_constant(m, false, &lut);
     lut.rank = 2;
     lut.shape[0] = palette_num_luts(p);
     lut.shape[1] = elements / lut.shape[0];
-    size_t at = add_cast(m, "steps", add_constant(m, "lut", false, &lut), PAL_FLOAT32);
+    size_t at = add_cast(m, add_constant(m, false, &lut), PAL_FLOAT32);
     if (p->lut_offset) {
-        size_t offset = add_for_each_table(m, "lut_offset", p->lut_dtype, p->lut_offset);
-        at = add_node(m, "shifted", "Sub", at, add_cast(m, "offset", offset, PAL_FLOAT32));
+        size_t offset = add_for_each_table(m, p->lut_dtype, p->lut_offset);
+        at = add_node(m, "Sub", at, add_cast(m, offset, PAL_FLOAT32));
     }
-    size_t scale = add_for_each_table(m, "lut_scale", p->dtype, p->lut_scale);
-    at = add_node(m, "scaled", "Mul", at, as_float32(m, "scale", scale));
-    at = from_float32(m, "rounded", at);
+    size_t scale = add_for_each_table(m, p->dtype, p->lut_scale);
+    at = add_node(m, "Mul", at, as_float32(m, scale));
+    at = from_float32(m, at);
     const int64_t shape[] = {-1, (int64_t)p->vector_size};
-    return add_node(m, "lut", "Reshape", at,
-                    add_numbers(m, "shape", shape, p->vector_size > 1 ? 2 : 1));
+    return add_node(m, "Reshape", at, add_numbers(m, shape, p->vector_size > 1 ? 2 : 1));
 }
 
 /* Moves the dimension of the vectors from the end to its place. */
@@ -302,13 +291,15 @@ static size_t add_transpose(maker *m, size_t input)
 {
     if (m->vector_place == m->rank)
         return input;
-    size_t i = add_node(m, "turned", "Transpose", input, NONE);
+    size_t i = add_node(m, "Transpose", input, NONE);
     step *s = &m->recipe->steps[i];
     s->attribute = "perm";
     s->is_list = true;
     s->integer_count = m->rank + 1;
     for (size_t d = 0; d <= m->rank; d++)
-        s->integers[d] = (int64_t)(d < m->vector_place ? d : d == m->vector_place ? m->rank : d - 1);
+        s->integers[d] = (int64_t)(d < m->vector_place    ? d
+                                   : d == m->vector_place ? m->rank
+                                                          : d - 1);
     return i;
 }
 
@@ -319,14 +310,14 @@ static size_t add_scale(maker *m, size_t values)
     scale.elements = palette_scale_elements(p);
     scale.bytes = scale.elements * pal_dtype_bits(p->dtype) / 8;
     memcpy(scale.shape, p->scale_shape, sizeof scale.shape);
-    size_t factor = as_float32(m, "factor", add_constant(m, "channel_scale", false, &scale));
-    size_t product = add_node(m, "product", "Mul", as_float32(m, "wide", values), factor);
-    return from_float32(m, "dense", product);
+    size_t factor = as_float32(m, add_constant(m, false, &scale));
+    size_t product = add_node(m, "Mul", as_float32(m, values), factor);
+    return from_float32(m, product);
 }
 
-pal_status recipe_make(const palette *palette, int64_t opset, mem_arena *arena, recipe *out)
+pal_status recipe_make(const palette *palette, mem_arena *arena, recipe *out)
 {
-    maker m = {.palette = palette, .opset = opset, .arena = arena, .recipe = out};
+    maker m = {.palette = palette, .arena = arena, .recipe = out};
     const bool vectors = palette->vector_size > 1;
     out->count = 0;
     split_shape(&m);
@@ -338,11 +329,11 @@ pal_status recipe_make(const palette *palette, int64_t opset, mem_arena *arena, 
     size_t index = add_unpacked(&m);
     if (palette_num_luts(palette) > 1)
         index = add_table_offsets(&m, index);
-    size_t values = add_node(&m, "values", "Gather", lut, index);
+    size_t values = add_node(&m, "Gather", lut, index);
     if (vectors)
         values = add_transpose(&m, values);
     if (vectors || m.rank != palette->rank)
-        values = add_reshape(&m, "whole", values, palette->shape, palette->rank);
+        values = add_reshape(&m, values, palette->shape, palette->rank);
     if (palette->scale)
         add_scale(&m, values);
     return m.failed ? fail_memory("palettizing") : PAL_OK;

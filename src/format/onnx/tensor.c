@@ -95,8 +95,9 @@ static pal_status open_external(onnx *state, ProtobufCBinaryData location,
                                 state->file_count + 1, sizeof *state->files))
         status = fail_memory("opening external data");
     else if (!path_is_inside(file.location))
-        status = fail(PAL_ERROR_FORMAT, "%s: external data outside of the model's directory: %.200s",
-                      state->path, file.location);
+        status =
+            fail(PAL_ERROR_FORMAT, "%s: external data outside of the model's directory: %.200s",
+                 state->path, file.location);
     else
         status = file_map_open(file.path, &file.map);
     free(directory);
@@ -151,8 +152,8 @@ pal_status tensor_read(onnx *state, const Onnx__Tensor *message, tensor *out)
         pal_status status = tensor_external(state, message, &map, &data, &length);
         if (status)
             return status;
-    } else if (message->n_place == 1 && (message->place[0]->field == WIRE_RAW_DATA ||
-                                         out->dtype == PAL_FLOAT32)) {
+    } else if (message->n_place == 1 &&
+               (message->place[0]->field == WIRE_RAW_DATA || out->dtype == PAL_FLOAT32)) {
         data = (const uint8_t *)(uintptr_t)message->place[0]->address;
         length = message->place[0]->length;
     } else {

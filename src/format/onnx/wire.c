@@ -88,8 +88,8 @@ static const ProtobufCMessageDescriptor *submessage(const ProtobufCMessageDescri
 
 static void append(wire_buffer *buffer, const void *data, size_t size)
 {
-    if (buffer->failed || !mem_grow((void **)&buffer->data, &buffer->capacity, buffer->size + size,
-                                    1)) {
+    if (buffer->failed ||
+        !mem_grow((void **)&buffer->data, &buffer->capacity, buffer->size + size, 1)) {
         buffer->failed = true;
         return;
     }
@@ -165,8 +165,7 @@ static bool collapse(const ProtobufCMessageDescriptor *descriptor, reader r, wir
     return true;
 }
 
-pal_status wire_collapse(const char *path, const uint8_t *data, size_t size,
-                         wire_buffer *skeleton)
+pal_status wire_collapse(const char *path, const uint8_t *data, size_t size, wire_buffer *skeleton)
 {
     *skeleton = (wire_buffer){0};
     if (!collapse(&onnx__model__descriptor, (reader){data, data + size}, skeleton, 0))
@@ -212,8 +211,7 @@ static bool is_place(const ProtobufCMessageDescriptor *descriptor, const field *
 
 /* Size of the final message; remembers those of its submessages in the order in which write_message
  * comes to them. */
-static uint64_t measure(const ProtobufCMessageDescriptor *descriptor, reader r,
-                        wire_output *output)
+static uint64_t measure(const ProtobufCMessageDescriptor *descriptor, reader r, wire_output *output)
 {
     uint64_t size = 0;
     field f;
@@ -312,10 +310,9 @@ pal_status wire_prepare(const Onnx__Model *model, wire_output *output)
     buffer_sink sink = {{sink_append}, &output->skeleton};
     protobuf_c_message_pack_to_buffer(&model->base, &sink.base);
     if (!output->skeleton.failed)
-        output->size = measure(&onnx__model__descriptor,
-                               (reader){output->skeleton.data,
-                                        output->skeleton.data + output->skeleton.size},
-                               output);
+        output->size = measure(
+            &onnx__model__descriptor,
+            (reader){output->skeleton.data, output->skeleton.data + output->skeleton.size}, output);
     return output->skeleton.failed ? fail_memory("writing a model") : PAL_OK;
 }
 

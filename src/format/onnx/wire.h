@@ -24,8 +24,7 @@ typedef struct wire_buffer {
 
 /* The skeleton of an ONNX model, in fresh memory (free skeleton->data in any case). `path` is for
  * messages. */
-pal_status wire_collapse(const char *path, const uint8_t *data, size_t size,
-                         wire_buffer *skeleton);
+pal_status wire_collapse(const char *path, const uint8_t *data, size_t size, wire_buffer *skeleton);
 
 /* The file of a message whose numbers are in places; *size receives how long it will be. */
 typedef struct wire_output {
