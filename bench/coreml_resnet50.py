@@ -26,6 +26,8 @@ def main():
     options = parse_arguments()
     if options.reference:  # this process is one turn of coremltools
         return reference_turn(options)
+    if options.export:  # this process only makes the network
+        return export(options.export, options.opset)
     package = network(options.cache, options.opset)
     print(f"ResNet50, float16, {options.opset}, {size_of(package) / 1e6:.1f} MB, "
           f"{granularity(options)}, {options.turns} turns\n")
@@ -46,6 +48,7 @@ def parse_arguments():
     parser.add_argument("--turns", type=int, default=3, help="odd, so that a median exists")
     # One turn of coremltools, in a process of its own: package, bits, workers, output.
     parser.add_argument("--reference", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--export", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.group_size and options.opset != "iOS18":
         parser.error("--group-size needs --opset iOS18")
@@ -57,29 +60,39 @@ def granularity(options):
 
 
 def network(cache, opset):
-    """The exported ResNet50; random weights, the same ones every time."""
+    """The exported ResNet50.
+
+    Another process makes it: a child's peak memory counts from what its parent held when it
+    started, so this one, the parent of our command, must stay small.
+    """
     path = cache / f"resnet50-{opset}.mlpackage"
     if path.is_dir():
         return path
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:  # appears whole or not at all
+        unfinished = Path(folder) / path.name
+        subprocess.run(
+            [sys.executable, __file__, "--opset", opset, "--export", str(unfinished)], check=True)
+        unfinished.rename(path)
+    return path
+
+
+def export(path, opset):
+    """ResNet50 with random weights, the same ones every time."""
     ct = import_coremltools()
     import torch
     import torchvision
 
-    cache.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     model = torchvision.models.resnet50(weights=None).eval()
     example = torch.zeros(1, 3, 224, 224)
     mlmodel = ct.convert(
         torch.jit.trace(model, example), convert_to="mlprogram",
-        inputs=[ct.TensorType("image", example.shape)],
+        inputs=[ct.TensorType("image", example.shape)], outputs=[ct.TensorType("logits")],
         minimum_deployment_target=getattr(ct.target, opset),
         compute_precision=ct.precision.FLOAT16, skip_model_load=True,
     )
-    with tempfile.TemporaryDirectory(dir=cache) as folder:  # appears whole or not at all
-        unfinished = Path(folder) / path.name
-        mlmodel.save(str(unfinished))
-        unfinished.rename(path)
-    return path
+    mlmodel.save(str(path))
 
 
 def measure(options, package, nbits):

@@ -213,11 +213,12 @@ typedef struct pal_weight {
 } pal_weight;
 
 /* Opens a Core ML package (.mlpackage holding an ML Program of iOS15 or later, or a pipeline of
- * them). The kind of file is found from its content. */
+ * them), a safetensors file, or a folder of such as the Hugging Face libraries write it (with a
+ * model.safetensors, or a model.safetensors.index.json and its files). The kind of file is found from its content. */
 PAL_API pal_status pal_model_open(const char *path, pal_model **out);
 PAL_API void pal_model_free(pal_model *model);
 
-/* "coreml". Never NULL. */
+/* "coreml", "onnx" or "safetensors". Never NULL. */
 PAL_API const char *pal_model_format(const pal_model *model);
 
 /* What the file says of itself, for people: "ML Program, iOS16 (CoreML6)". Never NULL. */

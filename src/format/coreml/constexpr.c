@@ -253,11 +253,15 @@ static bool block_uses(const Coreml__Block *block, ProtobufCBinaryData name)
     return false;
 }
 
-/* Takes an operation out of its block, if nothing uses its results any more. */
+/* Takes an operation out of its block, if nothing uses its results any more and it is no weight in
+ * its own right. */
 static void remove_unused(const pal_model *model, Coreml__Block *block, size_t index)
 {
     coreml *state = model->state;
     const Coreml__Operation *operation = block->operations[index];
+    for (size_t i = 0; i < model->weight_count; i++)
+        if (state->places[i].block == block && state->places[i].operation == index)
+            return;
     for (size_t j = 0; j < operation->n_outputs; j++)
         if (block_uses(block, operation->outputs[j]->name))
             return;

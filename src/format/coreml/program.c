@@ -237,10 +237,11 @@ static pal_status use_weight(walk *w, size_t i, const Coreml__Operation *operati
                              ProtobufCBinaryData key)
 {
     pal_weight *info = &w->model->weights[i].info;
-    if (starts_with(operation->type, "constexpr_"))
-        w->feeds_constexpr[i] = true;
-    else
-        w->feeds_other[i] = true;
+    if (starts_with(operation->type, "constexpr_")) {
+        w->feeds_constexpr[i] = true; /* it prepares a weight rather than uses one */
+        return PAL_OK;
+    }
+    w->feeds_other[i] = true;
     int axis = channel_axis(w, operation, key, info->rank);
     uint64_t groups = op_groups(w, operation);
     if (groups > w->model->weights[i].op_groups)

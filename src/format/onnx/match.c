@@ -283,17 +283,15 @@ static bool read_blocks(matching *m, size_t axis)
 static bool check_sizes(matching *m)
 {
     palette *p = m->p;
-    uint64_t tables = 1, entries, elements = 1;
+    uint64_t tables = 1, entries;
     bool found = false;
     if (m->tables.rank > m->split_rank ||
         (p->dtype != PAL_FLOAT16 && p->dtype != PAL_FLOAT32 && p->dtype != PAL_BFLOAT16))
         return false;
     for (size_t axis = 0; axis < (p->vector_size > 1 ? p->rank : 1) && !found; axis++)
         found = read_blocks(m, axis);
-    for (size_t d = 0; d < p->rank; d++)
-        elements *= p->shape[d]; /* as large as a shape that was checked */
     for (size_t d = 0; found && d < p->rank; d++)
-        tables *= p->blocks[d]; /* at most as many as elements */
+        tables *= p->blocks[d]; /* at most as many as elements, which were checked */
     if (!found || tables > INT32_MAX ||
         !mem_multiply(tables << p->nbits, p->vector_size, &entries) || m->lut.elements != entries)
         return false;

@@ -278,17 +278,15 @@ static pal_status add_shard(safetensors *state, const char *name)
 static pal_status read_index(safetensors *state)
 {
     file_map map;
-    json_error_t error;
     pal_status status = file_map_open(state->index_path, &map);
     if (status)
         return status;
     if (map.size > MAX_HEADER)
         status = fail(PAL_ERROR_FORMAT, "%s: %zu bytes, more than %llu", state->index_path,
                       map.size, (unsigned long long)MAX_HEADER);
-    else if (!(state->index = json_loadb(map.data ? (const char *)map.data : "", map.size,
-                                         JSON_REJECT_DUPLICATES, &error)))
-        status = fail(PAL_ERROR_FORMAT, "%s: not sound JSON: %s", state->index_path, error.text);
-    else if (!json_object_size(json_object_get(state->index, "weight_map")))
+    else
+        status = json_parse(state->index_path, "the index", map.data, map.size, &state->index);
+    if (!status && !json_object_size(json_object_get(state->index, "weight_map")))
         status =
             fail(PAL_ERROR_FORMAT, "%s: it has no weight_map, or an empty one", state->index_path);
     file_map_close(&map);

@@ -15,6 +15,8 @@ static const element_type types[] = {
     {"F64", 64, PAL_FLOAT64},
     {"F8_E4M3", 8, PAL_FLOAT8E4M3FN},
     {"F8_E5M2", 8, PAL_FLOAT8E5M2},
+    {"F8_E4M3FNUZ", 8, PAL_DTYPE_OTHER},
+    {"F8_E5M2FNUZ", 8, PAL_DTYPE_OTHER},
     {"F8_E8M0", 8, PAL_DTYPE_OTHER},
     {"F6_E2M3", 6, PAL_DTYPE_OTHER},
     {"F6_E3M2", 6, PAL_DTYPE_OTHER},
@@ -47,6 +49,19 @@ static const element_type *element_type_named(const char *name)
         if (strcmp(types[i].name, name) == 0)
             return &types[i];
     return NULL;
+}
+
+pal_status json_parse(const char *path, const char *what, const void *text, size_t size,
+                      json_t **out)
+{
+    json_error_t error;
+    *out = json_loadb(text ? text : "", size, JSON_REJECT_DUPLICATES, &error);
+    if (*out)
+        return PAL_OK;
+    /* The parser tells what is wrong with the text, but not when it is out of memory. */
+    return *error.text
+               ? fail(PAL_ERROR_FORMAT, "%s: %s is not sound JSON: %s", path, what, error.text)
+               : fail_memory("reading JSON");
 }
 
 bool json_to_size(const json_t *json, uint64_t *out)
@@ -196,12 +211,11 @@ static pal_status read_metadata(shard *shard)
     if (strcmp(version, PALETTE_VERSION) != 0)
         return fail(PAL_ERROR_UNSUPPORTED, "%s: palettes of version %s; this program reads %s",
                     shard->path, version, PALETTE_VERSION);
-    json_error_t error;
-    shard->palettes = json_loads(text, JSON_REJECT_DUPLICATES, &error);
-    if (!json_is_object(shard->palettes))
-        return fail(PAL_ERROR_FORMAT, "%s: __metadata__: %s is not a JSON object: %s", shard->path,
-                    PALETTES_KEY, shard->palettes ? "another kind of value" : error.text);
-    return PAL_OK;
+    pal_status status = json_parse(shard->path, PALETTES_KEY, text, strlen(text), &shard->palettes);
+    if (!status && !json_is_object(shard->palettes))
+        status = fail(PAL_ERROR_FORMAT, "%s: __metadata__: %s is not a JSON object", shard->path,
+                      PALETTES_KEY);
+    return status;
 }
 
 /* ---------------------------------------------------------------- the header as a whole */
@@ -224,12 +238,9 @@ pal_status shard_read(shard *shard)
                     (unsigned long long)length, (unsigned long long)MAX_HEADER);
     if (length < 2 || bytes[8] != '{')
         return fail(PAL_ERROR_FORMAT, "%s: the header does not begin with {", shard->path);
-    json_error_t error;
-    shard->header =
-        json_loadb((const char *)bytes + 8, (size_t)length, JSON_REJECT_DUPLICATES, &error);
-    if (!shard->header)
-        return fail(PAL_ERROR_FORMAT, "%s: the header is not sound JSON: %s", shard->path,
-                    error.text);
-    pal_status status = read_metadata(shard);
+    pal_status status =
+        json_parse(shard->path, "the header", bytes + 8, (size_t)length, &shard->header);
+    if (!status)
+        status = read_metadata(shard);
     return status ? status : read_tensors(shard, bytes + 8 + length, size - 8 - length);
 }

@@ -59,6 +59,9 @@ typedef struct shard {
 
 /* Reads and checks the header of the mapped file. */
 pal_status shard_read(shard *shard);
+/* Parses JSON, of which `what` in the file `path` consists. */
+pal_status json_parse(const char *path, const char *what, const void *text, size_t size,
+                      json_t **out);
 /* Reads a dimension or an offset. */
 bool json_to_size(const json_t *json, uint64_t *out);
 

@@ -128,7 +128,7 @@ static pal_status add_entry(new_file *file, const entry *entry, const pal_weight
     return add_part(file, entry->name, json_copy(tensor->description),
                     &(part){.data = tensor->data,
                             .bytes = tensor->bytes,
-                            .element = tensor->type ? tensor->type->bits / 8 : ALIGNMENT,
+                            .element = tensor->type ? tensor->type->bits / 8 : 1,
                             .entry = entry});
 }
 
