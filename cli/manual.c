@@ -161,8 +161,9 @@ void print_manual_page(FILE *out)
         "Palettization replaces the values of a weight tensor by 2^n shared values, a look\\-up "
         "table, and an n\\-bit index for each weight. The result is a model file of the same kind, "
         "for the stock runtime. Models are Core ML packages (.mlpackage) that hold an ML Program "
-        "of iOS15 or later; palettized weights need iOS16, and 3 bit or several look\\-up tables "
-        "for one weight iOS18.\n"
+        "of iOS15 or later (palettized weights need iOS16; 3 bit, several look\\-up tables for one "
+        "weight and vectors need iOS18); ONNX models (.onnx) of opset 11 or later; and safetensors "
+        "checkpoints, a file or a folder. The kind of file is found from its content.\n"
         ".SH COMMANDS\n",
         out);
     for (const command *const *c = commands; *c; c++)

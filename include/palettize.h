@@ -213,8 +213,10 @@ typedef struct pal_weight {
 } pal_weight;
 
 /* Opens a Core ML package (.mlpackage holding an ML Program of iOS15 or later, or a pipeline of
- * them), a safetensors file, or a folder of such as the Hugging Face libraries write it (with a
- * model.safetensors, or a model.safetensors.index.json and its files). The kind of file is found from its content. */
+ * them), an ONNX model (.onnx, with its files of external data beside it; palettizing needs opset
+ * 11), a safetensors file, or a folder of such as the Hugging Face libraries write it (with a
+ * model.safetensors, or a model.safetensors.index.json and its files). The kind of file is found
+ * from its content. */
 PAL_API pal_status pal_model_open(const char *path, pal_model **out);
 PAL_API void pal_model_free(pal_model *model);
 

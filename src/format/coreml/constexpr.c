@@ -253,12 +253,17 @@ static bool block_uses(const Coreml__Block *block, ProtobufCBinaryData name)
     return false;
 }
 
-/* Takes an operation out of its block, if nothing uses its results any more and it is no weight in
- * its own right. */
-static void remove_unused(const pal_model *model, Coreml__Block *block, size_t index)
+/* Takes an operation out of its block, if it is still there, nothing uses its results and it is no
+ * weight in its own right. */
+static void remove_unused(const pal_model *model, Coreml__Block *block,
+                          const Coreml__Operation *operation)
 {
     coreml *state = model->state;
-    const Coreml__Operation *operation = block->operations[index];
+    size_t index = 0;
+    while (index < block->n_operations && block->operations[index] != operation)
+        index++;
+    if (index == block->n_operations)
+        return;
     for (size_t i = 0; i < model->weight_count; i++)
         if (state->places[i].block == block && state->places[i].operation == index)
             return;
@@ -280,10 +285,7 @@ static void commit(pal_model *model, const replacement *r, Coreml__Operation *op
     coreml *state = model->state;
     const weight_place *place = &state->places[r->weight];
     model_weight *weight = &model->weights[r->weight];
-    const size_t definition = coreml_lut_definition(place->block, place->operation);
     place->block->operations[place->operation] = operation;
-    if (definition != SIZE_MAX)
-        remove_unused(model, place->block, definition);
     weight->same_as = r->weight;
     weight->dense = r->dense;
     if (r->palette) {
@@ -314,20 +316,29 @@ pal_status coreml_replace(pal_model *model, const replacement *list, size_t coun
     coreml *state = model->state;
     const size_t pending = state->pending_count;
     Coreml__Operation **made = mem_array(count, sizeof *made);
+    const Coreml__Operation **scaled = mem_zeroed(count, sizeof *scaled); /* that made their LUTs */
     pal_status status = PAL_OK;
-    if (!made ||
+    if (!made || !scaled ||
         !mem_grow((void **)&state->palettes, &state->palette_capacity, state->palette_count + count,
                   sizeof *state->palettes) ||
         !mem_grow((void **)&state->buffers, &state->buffer_capacity, state->buffer_count + count,
                   sizeof *state->buffers))
         status = fail_memory("replacing weights");
-    for (size_t i = 0; !status && i < count; i++)
+    for (size_t i = 0; !status && i < count; i++) {
+        const weight_place *place = &state->places[list[i].weight];
+        size_t definition = coreml_lut_definition(place->block, place->operation);
+        scaled[i] = definition == SIZE_MAX ? NULL : place->block->operations[definition];
         status = make_operation(model, &list[i], &made[i]);
+    }
     if (status)
         state->pending_count = pending;
     else
         for (size_t i = 0; i < count; i++)
             commit(model, &list[i], made[i]);
+    for (size_t i = 0; !status && i < count; i++)
+        if (scaled[i])
+            remove_unused(model, state->places[list[i].weight].block, scaled[i]);
     free(made);
+    free(scaled);
     return status;
 }

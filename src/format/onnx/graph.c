@@ -124,11 +124,14 @@ static pal_status find_palettes(walk *w, size_t g)
         if (!found)
             continue;
         definition *d = scope_find(&w->scope, graph->node[i]->output[0]);
-        if (!d || d->graph != g || d->node != i ||
-            !mem_grow((void **)&state->palettes, &state->palette_capacity, state->palette_count + 1,
-                      sizeof *state->palettes)) {
+        if (!d || d->graph != g || d->node != i)
+            status = fail(PAL_ERROR_FORMAT, "%s: two values of one name", state->path);
+        else if (!mem_grow((void **)&state->palettes, &state->palette_capacity,
+                           state->palette_count + 1, sizeof *state->palettes))
+            status = fail_memory("reading a palette");
+        if (status) {
             palette_free(found);
-            return fail_memory("reading a palette");
+            return status;
         }
         state->palettes[state->palette_count++] = found;
         d->palette = found;
