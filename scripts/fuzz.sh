@@ -4,7 +4,7 @@
 set -eu
 build=$1
 count=$2
-set -- tests/fuzz/seeds tests/interop/reference examples/fashion-mnist
+set -- tests/fuzz/seeds tests/interop/packages examples/fashion-mnist
 [ -d ../shared/models ] && set -- "$@" ../shared/models
 packages=$(find "$@" -maxdepth 1 -name '*.mlpackage' | sort)
 # shellcheck disable=SC2086

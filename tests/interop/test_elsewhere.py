@@ -13,7 +13,7 @@ import reference
 from comparison import ComparisonTest
 from networks import normal
 
-REFERENCE = pathlib.Path(__file__).parent / "reference"
+PACKAGES = pathlib.Path(__file__).parent / "packages"
 
 
 def weights(mlmodel):
@@ -36,7 +36,7 @@ class ElsewhereTest(ComparisonTest):
     def test_made_through_pytorch(self):
         for name in ("lut_int8", "lut_uint8_grouped", "channel_scale"):
             with self.subTest(name=name):
-                self.assert_decompressed_alike(REFERENCE / f"{name}.mlpackage")
+                self.assert_decompressed_alike(PACKAGES / f"{name}.mlpackage")
 
     def test_made_by_palettize_weights(self):
         package = networks.linear(self.new_path(), normal(64, 64))
