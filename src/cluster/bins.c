@@ -28,21 +28,26 @@ void bins_free(bins *bins)
     *bins = (struct bins){0};
 }
 
-static bool bins_reserve(bins *bins, size_t capacity)
+/* Room for `capacity` bins, with occurrences of their own beside importance, and with patterns. */
+static bool bins_reserve(bins *bins, size_t capacity, bool importance, bool patterns)
 {
-    if (capacity <= bins->capacity)
-        return true;
-    free(bins->value);
-    free(bins->mass);
-    free(bins->times_storage);
-    free(bins->pattern);
-    bins->value = mem_array(capacity, sizeof *bins->value);
-    bins->mass = mem_array(capacity, sizeof *bins->mass);
-    bins->times_storage = mem_array(capacity, sizeof *bins->times_storage);
-    bins->pattern = mem_array(capacity, sizeof *bins->pattern);
-    bool ok = bins->value && bins->mass && bins->times_storage && bins->pattern;
-    bins->capacity = ok ? capacity : 0;
-    return ok;
+    if (capacity > bins->capacity) {
+        free(bins->value);
+        free(bins->mass);
+        free(bins->times_storage);
+        free(bins->pattern);
+        bins->value = mem_array(capacity, sizeof *bins->value);
+        bins->mass = mem_array(capacity, sizeof *bins->mass);
+        bins->times_storage = NULL;
+        bins->pattern = NULL;
+        bins->capacity = bins->value && bins->mass ? capacity : 0;
+    }
+    if (importance && !bins->times_storage)
+        bins->times_storage = mem_array(bins->capacity, sizeof *bins->times_storage);
+    if (patterns && !bins->pattern)
+        bins->pattern = mem_array(bins->capacity, sizeof *bins->pattern);
+    return bins->capacity >= capacity && (!importance || bins->times_storage) &&
+           (!patterns || bins->pattern);
 }
 
 static pal_status fail_value(size_t index, double value)
@@ -167,7 +172,7 @@ static bool patterns_reserve(bins *bins, bool importance)
     if (importance && !bins->importance_sums)
         bins->importance_sums = mem_zeroed(PATTERNS, sizeof *bins->importance_sums);
     return bins->histogram && bins->occupied && (!importance || bins->importance_sums) &&
-           bins_reserve(bins, PATTERNS);
+           bins_reserve(bins, PATTERNS, importance, true);
 }
 
 static pal_status fill_patterns(bins *bins, grid grid, const uint16_t *values,
@@ -291,7 +296,7 @@ static pal_status fill_floats(bins *bins, const float *values, const float *impo
     size_t distinct = 1;
     for (size_t i = 1; i < n; i++)
         distinct += keys[i] != keys[i - 1];
-    if (!bins_reserve(bins, distinct))
+    if (!bins_reserve(bins, distinct, importance, false))
         return fail_memory("sorting weights");
     bins->times = importance ? bins->times_storage : bins->mass;
     size_t u = 0;

@@ -33,7 +33,7 @@
 
 /* A boundary between bins: sums over all bins before it, and the best penalised gain up to it. */
 struct node {
-    double s0, s1, best, unused;
+    double s0, s1, best;
 };
 typedef struct node node;
 
@@ -41,7 +41,6 @@ void kmeans1d_workspace_free(kmeans1d_workspace *workspace)
 {
     free(workspace->nodes);
     free(workspace->coarse);
-    free(workspace->coarse_position);
     free(workspace->previous);
     free(workspace->queue);
     free(workspace->queue_from);
@@ -54,13 +53,11 @@ static bool workspace_reserve(kmeans1d_workspace *w, size_t nodes)
         return true;
     kmeans1d_workspace_free(w);
     w->nodes = mem_array(nodes, sizeof *w->nodes);
-    w->coarse = mem_array(nodes, sizeof *w->coarse);
-    w->coarse_position = mem_array(nodes, sizeof *w->coarse_position);
+    w->coarse = mem_array(nodes / 2 + 1, sizeof *w->coarse);
     w->previous = mem_array(nodes, sizeof *w->previous);
     w->queue = mem_array(nodes, sizeof *w->queue);
     w->queue_from = mem_array(nodes, sizeof *w->queue_from);
-    if (!w->nodes || !w->coarse || !w->coarse_position || !w->previous || !w->queue ||
-        !w->queue_from) {
+    if (!w->nodes || !w->coarse || !w->previous || !w->queue || !w->queue_from) {
         kmeans1d_workspace_free(w);
         return false;
     }
@@ -322,7 +319,8 @@ static double estimate_error(const bins *bins, const node *nodes, size_t k)
 }
 
 /* Chooses boundaries so that the error inside one coarse bin is COARSE_PER_CLUSTER^-3 of that of an
- * average cluster. Returns how many bins that leaves. */
+ * average cluster. Returns how many bins that leaves, or more than half the bins where it does not
+ * pay. */
 static size_t coarsen(const bins *bins, kmeans1d_workspace *w, double cluster_error)
 {
     const double most =
@@ -332,7 +330,9 @@ static size_t coarsen(const bins *bins, kmeans1d_workspace *w, double cluster_er
     for (size_t i = 1; i <= bins->count; i++) {
         double width = i < bins->count ? bins->value[i] - bins->value[begin] : INFINITY;
         if ((w->nodes[i].s0 - w->nodes[begin].s0) * width * width > most) {
-            w->coarse[++count] = w->nodes[i];
+            if (++count > bins->count / 2)
+                break;
+            w->coarse[count] = w->nodes[i];
             begin = i;
         }
     }

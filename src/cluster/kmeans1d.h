@@ -6,8 +6,7 @@
 
 /* Buffers that are reused from one problem to the next. Start from {0}. */
 typedef struct kmeans1d_workspace {
-    struct node *nodes, *coarse;
-    uint32_t *coarse_position;
+    struct node *nodes, *coarse; /* coarse has half the capacity */
     uint32_t *previous, *queue, *queue_from;
     size_t capacity;
 } kmeans1d_workspace;
