@@ -284,31 +284,8 @@ static void commit(pal_model *model, const replacement *r, Coreml__Operation *op
 {
     coreml *state = model->state;
     const weight_place *place = &state->places[r->weight];
-    model_weight *weight = &model->weights[r->weight];
     place->block->operations[place->operation] = operation;
-    weight->same_as = r->weight;
-    weight->dense = r->dense;
-    if (r->palette) {
-        bool shared = false;
-        for (size_t i = 0; i < state->palette_count && !shared; i++)
-            shared = state->palettes[i] == r->palette;
-        if (!shared)
-            state->palettes[state->palette_count++] = r->palette;
-        weight->info.storage = PAL_STORAGE_PALETTIZED;
-        weight->info.nbits = r->palette->nbits;
-        weight->info.num_luts = palette_num_luts(r->palette);
-        weight->info.bytes = palette_bytes(r->palette);
-    } else {
-        bool shared = false;
-        for (size_t i = 0; i < state->buffer_count && !shared; i++)
-            shared = state->buffers[i] == r->dense;
-        if (!shared)
-            state->buffers[state->buffer_count++] = r->dense;
-        weight->info.storage = PAL_STORAGE_DENSE;
-        weight->info.nbits = pal_dtype_bits(weight->info.dtype);
-        weight->info.num_luts = 0;
-        weight->info.bytes = weight->info.elements * pal_dtype_bits(weight->info.dtype) / 8;
-    }
+    weight_replaced(model, &state->held, r);
 }
 
 pal_status coreml_replace(pal_model *model, const replacement *list, size_t count)
@@ -318,11 +295,7 @@ pal_status coreml_replace(pal_model *model, const replacement *list, size_t coun
     Coreml__Operation **made = mem_array(count, sizeof *made);
     const Coreml__Operation **scaled = mem_zeroed(count, sizeof *scaled); /* that made their LUTs */
     pal_status status = PAL_OK;
-    if (!made || !scaled ||
-        !mem_grow((void **)&state->palettes, &state->palette_capacity, state->palette_count + count,
-                  sizeof *state->palettes) ||
-        !mem_grow((void **)&state->buffers, &state->buffer_capacity, state->buffer_count + count,
-                  sizeof *state->buffers))
+    if (!made || !scaled || !holdings_reserve(&state->held, count))
         status = fail_memory("replacing weights");
     for (size_t i = 0; !status && i < count; i++) {
         const weight_place *place = &state->places[list[i].weight];

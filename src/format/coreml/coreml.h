@@ -22,6 +22,7 @@
 #include "coreml.pb-c.h"
 #include "format/format.h"
 #include "format/protobuf.h"
+#include "format/weights.h"
 
 /* ---------------------------------------------------------------- types.c */
 
@@ -110,10 +111,7 @@ typedef struct coreml {
     size_t place_capacity;
     pending_blob *pending;
     size_t pending_count, pending_capacity;
-    palette **palettes; /* owned */
-    size_t palette_count, palette_capacity;
-    void **buffers; /* owned: scratch memory */
-    size_t buffer_count, buffer_capacity;
+    holdings held;
 } coreml;
 
 /* ---------------------------------------------------------------- package.c, files.c, save.c */
@@ -182,8 +180,8 @@ pal_status coreml_read_palette(const pal_model *model, size_t weight, palette **
 /* Fills nbits, num_luts and bytes of a compressed weight's info from its operation. */
 pal_status coreml_describe_constexpr(coreml *state, const Coreml__Block *block, size_t index,
                                      pal_weight *info);
-/* The operation of the same block that computes the LUT of the operation at `index`; SIZE_MAX if the
- * LUT is given in place, or computed in a way that we do not know. */
+/* The operation of the same block that computes the LUT of the operation at `index`; SIZE_MAX if
+ * the LUT is given in place, or computed in a way that we do not know. */
 size_t coreml_lut_definition(const Coreml__Block *block, size_t index);
 
 /* ---------------------------------------------------------------- constexpr.c */

@@ -108,15 +108,10 @@ static void coreml_close(pal_model *model)
         free(state->files[i].name);
         free(state->files[i].path);
     }
-    for (size_t i = 0; i < state->palette_count; i++)
-        palette_free(state->palettes[i]);
-    for (size_t i = 0; i < state->buffer_count; i++)
-        scratch_free(state->buffers[i]);
+    holdings_free(&state->held);
     free(state->files);
     free(state->places);
     free(state->pending);
-    free(state->palettes);
-    free(state->buffers);
     free(state->model_item);
     free(state->model_path);
     arena_free(&state->parsed);

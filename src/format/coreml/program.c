@@ -374,40 +374,10 @@ static void drop_intermediates(walk *w)
     model->weight_count = kept;
 }
 
-typedef struct stored {
-    const void *data;
-    size_t weight;
-} stored;
-
-static int by_data(const void *a, const void *b)
-{
-    const stored *x = a, *y = b;
-    if (x->data != y->data)
-        return (uintptr_t)x->data < (uintptr_t)y->data ? -1 : 1;
-    return (x->weight > y->weight) - (x->weight < y->weight);
-}
-
 /* Constants that refer to one blob, in one function or in several, share their values. */
-static pal_status find_shared(pal_model *model)
+static const void *dense_values(const pal_model *model, size_t weight)
 {
-    stored *list = mem_array(model->weight_count, sizeof *list);
-    if (!list)
-        return fail_memory("reading a model");
-    size_t count = 0;
-    for (size_t i = 0; i < model->weight_count; i++)
-        if (model->weights[i].dense)
-            list[count++] = (stored){model->weights[i].dense, i};
-    qsort(list, count, sizeof *list, by_data);
-    for (size_t i = 1; i < count; i++) {
-        const pal_weight *before = &model->weights[list[i - 1].weight].info;
-        model_weight *weight = &model->weights[list[i].weight];
-        if (list[i].data == list[i - 1].data && weight->info.dtype == before->dtype &&
-            weight->info.rank == before->rank &&
-            memcmp(weight->info.shape, before->shape, sizeof before->shape) == 0)
-            weight->same_as = model->weights[list[i - 1].weight].same_as;
-    }
-    free(list);
-    return PAL_OK;
+    return model->weights[weight].dense;
 }
 
 static void describe(const walk *w, size_t programs)
@@ -441,7 +411,7 @@ pal_status coreml_find_weights(pal_model *model)
     if (!status) {
         drop_intermediates(w);
         describe(w, programs);
-        status = find_shared(model);
+        status = weights_find_shared(model, dense_values);
     }
     free(w->names);
     free(w->feeds_constexpr);

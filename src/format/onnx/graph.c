@@ -126,14 +126,13 @@ static pal_status find_palettes(walk *w, size_t g)
         definition *d = scope_find(&w->scope, graph->node[i]->output[0]);
         if (!d || d->graph != g || d->node != i)
             status = fail(PAL_ERROR_FORMAT, "%s: two values of one name", state->path);
-        else if (!mem_grow((void **)&state->palettes, &state->palette_capacity,
-                           state->palette_count + 1, sizeof *state->palettes))
+        else if (!holdings_reserve(&state->held, 1))
             status = fail_memory("reading a palette");
         if (status) {
             palette_free(found);
             return status;
         }
-        state->palettes[state->palette_count++] = found;
+        holdings_keep_palette(&state->held, found);
         d->palette = found;
         d->initializer = initializer;
         d->indices = indices;
@@ -422,41 +421,10 @@ static pal_status walk_graph(walk *w, Onnx__Graph *graph, const char *function, 
 
 /* ---------------------------------------------------------------- shared values */
 
-typedef struct stored {
-    const void *data;
-    size_t weight;
-} stored;
-
-static int by_data(const void *a, const void *b)
-{
-    const stored *x = a, *y = b;
-    if (x->data != y->data)
-        return (uintptr_t)x->data < (uintptr_t)y->data ? -1 : 1;
-    return (x->weight > y->weight) - (x->weight < y->weight);
-}
-
 /* Tensors that refer to the same external data share their values. */
-static pal_status find_shared(pal_model *model)
+static const void *source_of(const pal_model *model, size_t weight)
 {
-    const onnx *state = model->state;
-    stored *list = mem_array(model->weight_count, sizeof *list);
-    if (!list)
-        return fail_memory("reading a model");
-    size_t count = 0;
-    for (size_t i = 0; i < model->weight_count; i++)
-        if (state->places[i].source)
-            list[count++] = (stored){state->places[i].source, i};
-    qsort(list, count, sizeof *list, by_data);
-    for (size_t i = 1; i < count; i++) {
-        const pal_weight *before = &model->weights[list[i - 1].weight].info;
-        model_weight *weight = &model->weights[list[i].weight];
-        if (list[i].data == list[i - 1].data && weight->info.dtype == before->dtype &&
-            weight->info.rank == before->rank &&
-            memcmp(weight->info.shape, before->shape, sizeof before->shape) == 0)
-            weight->same_as = model->weights[list[i - 1].weight].same_as;
-    }
-    free(list);
-    return PAL_OK;
+    return ((const onnx *)model->state)->places[weight].source;
 }
 
 pal_status onnx_find_weights(pal_model *model)
@@ -469,7 +437,7 @@ pal_status onnx_find_weights(pal_model *model)
     scope_init(&w->scope);
     pal_status status = walk_graph(w, w->state->root->graph, "main", 0);
     if (!status)
-        status = find_shared(model);
+        status = weights_find_shared(model, source_of);
     scope_free(&w->scope);
     free(w);
     return status;

@@ -101,15 +101,10 @@ static void onnx_close(pal_model *model)
         free(state->files[i].location);
         free(state->files[i].path);
     }
-    for (size_t i = 0; i < state->palette_count; i++)
-        palette_free(state->palettes[i]);
-    for (size_t i = 0; i < state->buffer_count; i++)
-        scratch_free(state->buffers[i]);
+    holdings_free(&state->held);
     free(state->files);
     free(state->graphs);
     free(state->places);
-    free(state->palettes);
-    free(state->buffers);
     arena_free(&state->parsed);
     arena_free(&state->edits);
     file_map_close(&state->map);
@@ -148,57 +143,20 @@ static pal_status onnx_read_palette(const pal_model *model, size_t weight, palet
     return PAL_OK;
 }
 
-static bool owns_palette(const onnx *state, const palette *palette)
-{
-    for (size_t i = state->palette_count; i-- > 0;)
-        if (state->palettes[i] == palette)
-            return true;
-    return false;
-}
-
-static bool owns_buffer(const onnx *state, const void *buffer)
-{
-    for (size_t i = state->buffer_count; i-- > 0;)
-        if (state->buffers[i] == buffer)
-            return true;
-    return false;
-}
-
 static void replace_weight(pal_model *model, const replacement *r)
 {
     onnx *state = model->state;
     weight_place *place = &state->places[r->weight];
-    model_weight *weight = &model->weights[r->weight];
-    pal_weight *info = &weight->info;
     place->palette = r->palette;
     place->changed = true;
     place->source = NULL;
-    weight->same_as = r->weight;
-    weight->dense = r->dense;
-    if (r->palette) {
-        if (!owns_palette(state, r->palette))
-            state->palettes[state->palette_count++] = r->palette;
-        info->storage = PAL_STORAGE_PALETTIZED;
-        info->nbits = r->palette->nbits;
-        info->num_luts = palette_num_luts(r->palette);
-        info->bytes = palette_bytes(r->palette);
-    } else {
-        if (!owns_buffer(state, r->dense))
-            state->buffers[state->buffer_count++] = r->dense;
-        info->storage = PAL_STORAGE_DENSE;
-        info->nbits = pal_dtype_bits(info->dtype);
-        info->num_luts = 0;
-        info->bytes = info->elements * pal_dtype_bits(info->dtype) / 8;
-    }
+    weight_replaced(model, &state->held, r);
 }
 
 static pal_status onnx_replace(pal_model *model, const replacement *list, size_t count)
 {
     onnx *state = model->state;
-    if (!mem_grow((void **)&state->palettes, &state->palette_capacity, state->palette_count + count,
-                  sizeof *state->palettes) ||
-        !mem_grow((void **)&state->buffers, &state->buffer_capacity, state->buffer_count + count,
-                  sizeof *state->buffers))
+    if (!holdings_reserve(&state->held, count))
         return fail_memory("replacing weights");
     for (size_t i = 0; i < count; i++)
         replace_weight(model, &list[i]);
@@ -249,7 +207,7 @@ static void written(void *user, const void *data, size_t size)
 {
     saving *s = user;
     discard(s->state, data, size);
-    if (owns_buffer(s->state, data)) {
+    if (holdings_has_buffer(&s->state->held, data)) {
         scratch_release(s->buffer);
         s->buffer = (void *)data;
     }

@@ -24,6 +24,7 @@
 #include "format/format.h"
 #include "format/onnx/wire.h"
 #include "format/protobuf.h"
+#include "format/weights.h"
 
 enum {
     FIRST_OPSET = 11,          /* the first in which a palette can be expressed */
@@ -84,10 +85,7 @@ typedef struct onnx {
     size_t graph_count, graph_capacity;
     weight_place *places; /* one for each weight */
     size_t place_capacity;
-    palette **palettes; /* owned: read from the file, and given by replace() */
-    size_t palette_count, palette_capacity;
-    void **buffers; /* owned scratch memory: dense values, aligned copies of what the file has */
-    size_t buffer_count, buffer_capacity;
+    holdings held; /* with the palettes read from the file, and aligned copies of what it has */
 } onnx;
 
 static inline bool same_bytes(ProtobufCBinaryData a, ProtobufCBinaryData b)

@@ -228,14 +228,13 @@ const void *tensor_align(onnx *state, const tensor *tensor)
     if (alignment < 2 || (uintptr_t)tensor->data % alignment == 0)
         return tensor->data;
     void *copy = scratch_zeroed(tensor->bytes, 1);
-    if (!copy || !mem_grow((void **)&state->buffers, &state->buffer_capacity,
-                           state->buffer_count + 1, sizeof *state->buffers)) {
+    if (!copy || !holdings_reserve(&state->held, 1)) {
         scratch_free(copy);
         return NULL;
     }
     memcpy(copy, tensor->data, tensor->bytes);
     scratch_release(copy);
-    state->buffers[state->buffer_count++] = copy;
+    holdings_keep_buffer(&state->held, copy);
     file_map_discard(&state->map, tensor->data, tensor->bytes);
     return copy;
 }

@@ -70,13 +70,12 @@ const void *safetensors_aligned(safetensors *state, const stored *tensor)
     const size_t size = tensor->type && tensor->type->bits > 8 ? tensor->type->bits / 8 : 1;
     if ((uintptr_t)tensor->data % size == 0)
         return tensor->data;
-    if (!mem_grow((void **)&state->buffers, &state->buffer_capacity, state->buffer_count + 1,
-                  sizeof *state->buffers))
+    if (!holdings_reserve(&state->held, 1))
         return NULL;
     void *copy = scratch_zeroed(tensor->bytes, 1);
     if (!copy)
         return NULL;
-    state->buffers[state->buffer_count++] = copy;
+    holdings_keep_buffer(&state->held, copy);
     memcpy(copy, tensor->data, tensor->bytes);
     scratch_release(copy);
     return copy;
@@ -398,10 +397,7 @@ static pal_status safetensors_open(pal_model *model)
 static void safetensors_close(pal_model *model)
 {
     safetensors *state = model->state;
-    for (size_t i = 0; i < state->palette_count; i++)
-        palette_free(state->palettes[i]);
-    for (size_t i = 0; i < state->buffer_count; i++)
-        scratch_free(state->buffers[i]);
+    holdings_free(&state->held);
     for (size_t i = 0; i < state->shard_count; i++) {
         shard *shard = &state->shards[i];
         json_decref(shard->header);
@@ -418,8 +414,6 @@ static void safetensors_close(pal_model *model)
     free(state->shards);
     free(state->entries);
     free(state->entry_of_weight);
-    free(state->palettes);
-    free(state->buffers);
     arena_free(&state->texts);
     free(state);
     model->state = NULL;

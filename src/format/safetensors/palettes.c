@@ -147,12 +147,11 @@ pal_status safetensors_read_parts(safetensors *state, const shard *shard, const 
                                   const json_t *description, palette **out)
 {
     palette *p = mem_zeroed(1, sizeof *p);
-    if (!p || !mem_grow((void **)&state->palettes, &state->palette_capacity,
-                        state->palette_count + 1, sizeof *state->palettes)) {
+    if (!p || !holdings_reserve(&state->held, 1)) {
         free(p);
         return fail_memory("reading a palette");
     }
-    state->palettes[state->palette_count++] = p;
+    holdings_keep_palette(&state->held, p);
     *out = p;
     pal_status status = read_parts(state, shard, name, description, p);
     return status ? fail_context(status, "%s: %s", shard->path, name) : PAL_OK;
@@ -213,22 +212,10 @@ void safetensors_update_info(pal_model *model, size_t weight)
     }
 }
 
-/* Adds to a list of owned pointers, in which there is room, what is not in it yet. */
-static void own(void **list, size_t *count, void *pointer)
-{
-    for (size_t i = *count; i-- > 0;)
-        if (list[i] == pointer)
-            return;
-    list[(*count)++] = pointer;
-}
-
 pal_status safetensors_replace(pal_model *model, const replacement *list, size_t count)
 {
     safetensors *state = model->state;
-    if (!mem_grow((void **)&state->palettes, &state->palette_capacity, state->palette_count + count,
-                  sizeof *state->palettes) ||
-        !mem_grow((void **)&state->buffers, &state->buffer_capacity, state->buffer_count + count,
-                  sizeof *state->buffers))
+    if (!holdings_reserve(&state->held, count))
         return fail_memory("replacing weights");
     for (size_t i = 0; i < count; i++) {
         const replacement *r = &list[i];
@@ -236,13 +223,7 @@ pal_status safetensors_replace(pal_model *model, const replacement *list, size_t
         entry->tensor = NULL;
         entry->palette = r->palette;
         entry->dense = r->dense;
-        if (r->palette)
-            own((void **)state->palettes, &state->palette_count, r->palette);
-        else
-            own(state->buffers, &state->buffer_count, r->dense);
-        model->weights[r->weight].dense = r->dense;
-        model->weights[r->weight].same_as = r->weight;
-        safetensors_update_info(model, r->weight);
+        weight_replaced(model, &state->held, r);
     }
     return PAL_OK;
 }

@@ -17,6 +17,7 @@
 #include "base/memory.h"
 #include "base/scratch.h"
 #include "format/format.h"
+#include "format/weights.h"
 
 /* ---------------------------------------------------------------- header.c */
 
@@ -94,10 +95,7 @@ typedef struct safetensors {
     json_t *names; /* of all stored tensors -> the number of the shard */
     size_t *entry_of_weight;
     size_t weight_capacity, entry_of_weight_capacity;
-    palette **palettes; /* owned */
-    size_t palette_count, palette_capacity;
-    void **buffers; /* owned: scratch memory */
-    size_t buffer_count, buffer_capacity;
+    holdings held;
     mem_arena texts;
 } safetensors;
 

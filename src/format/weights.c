@@ -1,0 +1,120 @@
+#include "format/weights.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/scratch.h"
+
+/* ---------------------------------------------------------------- holdings */
+
+void holdings_free(holdings *held)
+{
+    for (size_t i = 0; i < held->palette_count; i++)
+        palette_free(held->palettes[i]);
+    for (size_t i = 0; i < held->buffer_count; i++)
+        scratch_free(held->buffers[i]);
+    free(held->palettes);
+    free(held->buffers);
+    *held = (holdings){0};
+}
+
+bool holdings_reserve(holdings *held, size_t more)
+{
+    return mem_grow((void **)&held->palettes, &held->palette_capacity, held->palette_count + more,
+                    sizeof *held->palettes) &&
+           mem_grow((void **)&held->buffers, &held->buffer_capacity, held->buffer_count + more,
+                    sizeof *held->buffers);
+}
+
+/* The latest come first, because weights that share something follow each other. */
+static bool contains(void *const *list, size_t count, const void *pointer)
+{
+    for (size_t i = count; i-- > 0;)
+        if (list[i] == pointer)
+            return true;
+    return false;
+}
+
+static void keep(void **list, size_t *count, void *pointer)
+{
+    if (!contains(list, *count, pointer))
+        list[(*count)++] = pointer;
+}
+
+bool holdings_has_buffer(const holdings *held, const void *buffer)
+{
+    return contains(held->buffers, held->buffer_count, buffer);
+}
+
+void holdings_keep_palette(holdings *held, palette *palette)
+{
+    keep((void **)held->palettes, &held->palette_count, palette);
+}
+
+void holdings_keep_buffer(holdings *held, void *buffer)
+{
+    keep(held->buffers, &held->buffer_count, buffer);
+}
+
+/* ---------------------------------------------------------------- replacing */
+
+void weight_replaced(pal_model *model, holdings *held, const replacement *r)
+{
+    model_weight *weight = &model->weights[r->weight];
+    pal_weight *info = &weight->info;
+    weight->same_as = r->weight;
+    weight->dense = r->dense;
+    if (r->palette) {
+        holdings_keep_palette(held, r->palette);
+        info->storage = PAL_STORAGE_PALETTIZED;
+        info->nbits = r->palette->nbits;
+        info->num_luts = palette_num_luts(r->palette);
+        info->bytes = palette_bytes(r->palette);
+    } else {
+        holdings_keep_buffer(held, r->dense);
+        info->storage = PAL_STORAGE_DENSE;
+        info->nbits = pal_dtype_bits(info->dtype);
+        info->num_luts = 0;
+        info->bytes = info->elements * info->nbits / 8;
+    }
+}
+
+/* ---------------------------------------------------------------- sharing */
+
+typedef struct stored {
+    const void *data;
+    size_t weight;
+} stored;
+
+static int by_data(const void *a, const void *b)
+{
+    const stored *x = a, *y = b;
+    if (x->data != y->data)
+        return (uintptr_t)x->data < (uintptr_t)y->data ? -1 : 1;
+    return (x->weight > y->weight) - (x->weight < y->weight);
+}
+
+pal_status weights_find_shared(pal_model *model,
+                               const void *(*data)(const pal_model *model, size_t weight))
+{
+    stored *list = mem_array(model->weight_count, sizeof *list);
+    if (!list)
+        return fail_memory("reading a model");
+    size_t count = 0;
+    for (size_t i = 0; i < model->weight_count; i++)
+        if (data(model, i))
+            list[count++] = (stored){data(model, i), i};
+    if (count)
+        qsort(list, count, sizeof *list, by_data);
+    for (size_t i = 1; i < count; i++) {
+        const pal_weight *before = &model->weights[list[i - 1].weight].info;
+        model_weight *weight = &model->weights[list[i].weight];
+        if (list[i].data == list[i - 1].data && weight->info.dtype == before->dtype &&
+            weight->info.rank == before->rank &&
+            memcmp(weight->info.shape, before->shape, sizeof before->shape) == 0)
+            weight->same_as = model->weights[list[i - 1].weight].same_as;
+    }
+    free(list);
+    return PAL_OK;
+}

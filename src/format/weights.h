@@ -1,0 +1,32 @@
+/* What the formats do alike with their lists of weights. */
+#ifndef PAL_FORMAT_WEIGHTS_H
+#define PAL_FORMAT_WEIGHTS_H
+
+#include "format/format.h"
+
+/* Palettes and dense buffers (scratch memory) that belong to an open model. Start from {0}. */
+typedef struct holdings {
+    palette **palettes;
+    size_t palette_count, palette_capacity;
+    void **buffers;
+    size_t buffer_count, buffer_capacity;
+} holdings;
+
+void holdings_free(holdings *held);
+/* Makes room, so that the calls below cannot fail. */
+bool holdings_reserve(holdings *held, size_t more);
+/* Takes over, unless it is held already. */
+void holdings_keep_palette(holdings *held, palette *palette);
+void holdings_keep_buffer(holdings *held, void *buffer);
+bool holdings_has_buffer(const holdings *held, const void *buffer);
+
+/* Brings a weight's dense pointer, same_as and info up to date with what has replaced it, and takes
+ * that over; room must have been made. */
+void weight_replaced(pal_model *model, holdings *held, const replacement *r);
+
+/* Sets same_as of weights whose values are the same memory, in the same shape and type. `data`
+ * gives that memory, or NULL for a weight that shares with none. */
+pal_status weights_find_shared(pal_model *model,
+                               const void *(*data)(const pal_model *model, size_t weight));
+
+#endif
