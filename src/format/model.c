@@ -96,6 +96,9 @@ pal_status pal_model_save(pal_model *model, const char *path, uint64_t *bytes)
     pal_status status = model->format->save(model, path, &written);
     if (!status && bytes)
         *bytes = written;
+    /* What could not be written may have been a temporary, of which the caller knows nothing. */
+    if (status && !strstr(pal_error_message(), path))
+        fail_context(status, "%s", path);
     return status;
 }
 

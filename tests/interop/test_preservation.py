@@ -57,6 +57,35 @@ class PreservationTest(ComparisonTest):
         restored = self.decompress(self.compress(package, "--nbits", 4)[0])
         self.assert_bitwise_equal(Program(restored).weights(), Program(package).weights())
 
+    def pipeline(self):
+        """Two models in a row, each with a weight of 16 distinct values."""
+        models = []
+        for seed, (source, target) in enumerate((("x", "y"), ("y", "z"))):
+            mlmodel = reference.open_model(
+                networks.linear(self.new_path(), lattice(16, 64, 64, seed=seed), name=target))
+            spec = mlmodel.get_spec()
+            for feature, name in ((spec.description.input[0], source),
+                                  (spec.description.output[0], target)):
+                if feature.name != name:
+                    ct.utils.rename_feature(spec, feature.name, name)
+            models.append(ct.models.MLModel(
+                spec, weights_dir=mlmodel.weights_dir, skip_model_load=True))
+        return reference.save(ct.utils.make_pipeline(*models), self.new_path())
+
+    def test_pipeline(self):
+        package = self.pipeline()
+        compressed, report = self.compress(package, "--nbits", 4)
+        self.assertEqual([w["status"] for w in report["weights"]].count("compressed"), 2)
+        for part in load_spec(compressed).pipeline.models:
+            block, = part.mlProgram.functions["main"].block_specializations.values()
+            self.assertEqual(block.operations[0].type, "constexpr_lut_to_dense")
+        reference.open_model(compressed)
+        before, after = (support.files_of(p) for p in (package, self.decompress(compressed)))
+        self.assertEqual(set(before), set(after))
+        for name in before:
+            if name.endswith(".bin"):
+                self.assertEqual(before[name], after[name], name)
+
     def test_multifunction(self):
         package = networks.multifunction(
             self.new_path(), self.folder, normal(64, 64),

@@ -132,6 +132,10 @@ pal_status coreml_save(pal_model *model, const char *path, uint64_t *bytes);
 
 /* ---------------------------------------------------------------- visit.c */
 
+/* Calls visit for every ML Program: one, or those of a pipeline's models, in their order. */
+typedef pal_status (*program_visit)(void *user, Coreml__Program *program);
+pal_status coreml_visit_programs(Coreml__Model *model, program_visit visit, void *user);
+
 /* Calls visit for every Value in the model, those in lists and nested blocks included, always in
  * the same order. */
 typedef pal_status (*value_visit)(void *user, Coreml__Value *value);

@@ -23,6 +23,7 @@ enum { BUCKETS = 4096, MAX_BLOCK_DEPTH = 64 };
 typedef struct walk {
     pal_model *model;
     coreml *state;
+    size_t programs;
     const char *function;
     int opset, least_opset, greatest_opset; /* of the block being walked; of all so far */
     binding_name *names;
@@ -302,9 +303,11 @@ static pal_status walk_block(walk *w, Coreml__Block *block, int depth)
     return status;
 }
 
-static pal_status walk_program(walk *w, const Coreml__Program *program)
+static pal_status walk_program(void *user, Coreml__Program *program)
 {
+    walk *w = user;
     pal_status status = PAL_OK;
+    w->programs++;
     for (size_t f = 0; !status && f < program->n_functions; f++) {
         const Coreml__Function *function = program->functions[f]->value;
         ProtobufCBinaryData key = program->functions[f]->key;
@@ -328,28 +331,6 @@ static pal_status walk_program(walk *w, const Coreml__Program *program)
         }
         pop_names(w, mark);
     }
-    return status;
-}
-
-static pal_status walk_model(walk *w, const Coreml__Model *model, size_t *programs)
-{
-    const Coreml__Pipeline *pipeline = NULL;
-    switch (model->type_case) {
-    case COREML__MODEL__TYPE_ML_PROGRAM:
-        ++*programs;
-        return model->ml_program ? walk_program(w, model->ml_program) : PAL_OK;
-    case COREML__MODEL__TYPE_PIPELINE: pipeline = model->pipeline; break;
-    case COREML__MODEL__TYPE_PIPELINE_CLASSIFIER:
-        pipeline = model->pipeline_classifier ? model->pipeline_classifier->pipeline : NULL;
-        break;
-    case COREML__MODEL__TYPE_PIPELINE_REGRESSOR:
-        pipeline = model->pipeline_regressor ? model->pipeline_regressor->pipeline : NULL;
-        break;
-    default: break;
-    }
-    pal_status status = PAL_OK;
-    for (size_t i = 0; pipeline && !status && i < pipeline->n_models; i++)
-        status = walk_model(w, pipeline->models[i], programs);
     return status;
 }
 
@@ -380,11 +361,11 @@ static const void *dense_values(const pal_model *model, size_t weight)
     return model->weights[weight].dense;
 }
 
-static void describe(const walk *w, size_t programs)
+static void describe(const walk *w)
 {
     char least[32], greatest[32];
     int n = snprintf(w->model->description, sizeof w->model->description, "%s, %s",
-                     programs > 1 ? "pipeline of ML Programs" : "ML Program",
+                     w->programs > 1 ? "pipeline of ML Programs" : "ML Program",
                      w->least_opset ? opset_name(w->least_opset, least) : "unknown opset");
     if (w->greatest_opset > w->least_opset && n > 0 && (size_t)n < sizeof w->model->description)
         snprintf(w->model->description + n, sizeof w->model->description - (size_t)n, " to %s",
@@ -401,16 +382,15 @@ pal_status coreml_find_weights(pal_model *model)
     w->state = state;
     for (size_t i = 0; i < BUCKETS; i++)
         w->buckets[i] = NONE;
-    size_t programs = 0;
-    pal_status status = walk_model(w, state->root, &programs);
-    if (!status && programs == 0)
+    pal_status status = coreml_visit_programs(state->root, walk_program, w);
+    if (!status && w->programs == 0)
         status = fail(PAL_ERROR_UNSUPPORTED,
                       "%s: holds no ML Program (a neural network of the older kind?); convert it "
                       "for iOS15 or later",
                       state->model_path);
     if (!status) {
         drop_intermediates(w);
-        describe(w, programs);
+        describe(w);
         status = weights_find_shared(model, dense_values);
     }
     free(w->names);

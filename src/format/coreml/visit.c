@@ -1,4 +1,4 @@
-/* A walk over every Value of a model. */
+/* Walks over the programs of a model, a pipeline holding several, and over all their Values. */
 #include "format/coreml/coreml.h"
 
 typedef struct visitor {
@@ -60,8 +60,9 @@ static pal_status visit_block(const visitor *v, const Coreml__Block *block)
     return status;
 }
 
-static pal_status visit_program(const visitor *v, const Coreml__Program *program)
+static pal_status visit_program(void *user, Coreml__Program *program)
 {
+    const visitor *v = user;
     pal_status status = visit_entries(v, program->attributes, program->n_attributes);
     for (size_t f = 0; !status && f < program->n_functions; f++) {
         const Coreml__Function *function = program->functions[f]->value;
@@ -75,13 +76,12 @@ static pal_status visit_program(const visitor *v, const Coreml__Program *program
     return status;
 }
 
-pal_status coreml_visit_values(Coreml__Model *model, value_visit visit, void *user)
+pal_status coreml_visit_programs(Coreml__Model *model, program_visit visit, void *user)
 {
-    const visitor v = {visit, user};
     const Coreml__Pipeline *pipeline = NULL;
     switch (model->type_case) {
     case COREML__MODEL__TYPE_ML_PROGRAM:
-        return model->ml_program ? visit_program(&v, model->ml_program) : PAL_OK;
+        return model->ml_program ? visit(user, model->ml_program) : PAL_OK;
     case COREML__MODEL__TYPE_PIPELINE: pipeline = model->pipeline; break;
     case COREML__MODEL__TYPE_PIPELINE_CLASSIFIER:
         pipeline = model->pipeline_classifier ? model->pipeline_classifier->pipeline : NULL;
@@ -93,6 +93,12 @@ pal_status coreml_visit_values(Coreml__Model *model, value_visit visit, void *us
     }
     pal_status status = PAL_OK;
     for (size_t i = 0; pipeline && !status && i < pipeline->n_models; i++)
-        status = coreml_visit_values(pipeline->models[i], visit, user);
+        status = coreml_visit_programs(pipeline->models[i], visit, user);
     return status;
+}
+
+pal_status coreml_visit_values(Coreml__Model *model, value_visit visit, void *user)
+{
+    visitor v = {visit, user};
+    return coreml_visit_programs(model, visit_program, &v);
 }
