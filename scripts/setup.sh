@@ -3,7 +3,7 @@
 # and Ubuntu with apt-get; elsewhere it names them and leaves the rest to you.
 set -eu
 
-packages="gcc cmake make pkg-config protobuf-c-compiler libprotobuf-c-dev libjansson-dev
+packages="gcc libc6-dev cmake make pkg-config protobuf-c-compiler libprotobuf-c-dev libjansson-dev
           libyaml-dev libcmocka-dev python3 python3-venv"
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
