@@ -32,7 +32,7 @@ demo: setup all
 
 test: setup
 	@$(MAKE) all CMAKE_FLAGS="-DPALETTIZE_WERROR=ON"
-	@ctest --test-dir $(BUILD) --output-on-failure
+	@ctest --test-dir $(BUILD) --output-on-failure --timeout 300
 	@scripts/interop.sh $(BUILD)/palettize
 
 interop: setup all
@@ -41,7 +41,7 @@ interop: setup all
 sanitize: setup
 	@$(MAKE) all BUILD=$(BUILD)-sanitize \
 	    CMAKE_FLAGS="-DCMAKE_BUILD_TYPE=RelWithDebInfo -DPALETTIZE_SANITIZE=address,undefined"
-	@ctest --test-dir $(BUILD)-sanitize --output-on-failure
+	@ctest --test-dir $(BUILD)-sanitize --output-on-failure --timeout 300
 
 fuzz: setup
 	@$(MAKE) all BUILD=$(BUILD)-sanitize \
