@@ -133,15 +133,16 @@ PAL_API pal_status pal_options_check(const pal_options *options);
  *       classifier_weight: {mode: unique}
  *       "layers_[0-9]+_.*": {nbits: 2, group_size: 8, granularity: per_grouped_channel}
  *
- * For each weight the first that applies holds: its name in op_name_configs; the first key there that
- * is a POSIX extended regular expression matching the whole name; the type of the operator that uses
- * it (the first, if several do) in op_type_configs; global_config. Each stands alone: an option that
- * it does not name has its default. Without global_config, what nothing else covers is left alone.
- * pal_options_set() afterwards changes global_config only. Errors name file, line and key. */
+ * For each weight the first that applies holds: its name in op_name_configs; the first key there
+ * that is a POSIX extended regular expression matching the whole name; the type of the operator
+ * that uses it (the first, if several do) in op_type_configs; global_config. Each stands alone: an
+ * option that it does not name has its default. Without global_config, what nothing else covers is
+ * left alone. pal_options_set() afterwards changes global_config only. Errors name file, line and
+ * key. */
 PAL_API pal_status pal_options_load(pal_options *options, const char *path);
 
-/* The effective configuration as YAML that pal_options_load() reads back to the same, in fresh memory
- * that is given back with pal_free(). */
+/* The effective configuration as YAML that pal_options_load() reads back to the same, in fresh
+ * memory that is given back with pal_free(). */
 PAL_API pal_status pal_options_text(const pal_options *options, char **out);
 PAL_API void pal_free(void *memory);
 
@@ -271,8 +272,8 @@ PAL_API void pal_report_free(pal_report *report);
 
 /* Palettizes every weight that the options allow, in memory; pal_model_save() then writes the
  * result. `progress` and `report` may be NULL. If any option needs a newer version of the format
- * than the model has (Core ML: 3 bit and several LUTs need iOS18), PAL_ERROR_UNSUPPORTED names both
- * and nothing is changed. */
+ * than the model has (Core ML: 3 bit, several LUTs and vectors need iOS18), PAL_ERROR_UNSUPPORTED
+ * names both and nothing is changed. */
 PAL_API pal_status pal_compress(pal_model *model, const pal_options *options, pal_progress progress,
                                 void *user, pal_report **report);
 

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/memory.h"
 #include "base/scratch.h"
 
 /* ---------------------------------------------------------------- holdings */
@@ -78,6 +77,25 @@ void weight_replaced(pal_model *model, holdings *held, const replacement *r)
         info->num_luts = 0;
         info->bytes = info->elements * info->nbits / 8;
     }
+}
+
+/* ---------------------------------------------------------------- uses */
+
+pal_status weight_used(model_weight *weight, mem_arena *texts, const void *op, size_t op_length,
+                       int axis, uint64_t groups)
+{
+    pal_weight *info = &weight->info;
+    if (groups > weight->op_groups)
+        weight->op_groups = groups;
+    if (info->consumers++ == 0) {
+        info->op = arena_copy(texts, op, op_length);
+        info->channel_axis = axis;
+        if (!info->op)
+            return fail_memory("reading a model");
+    } else if (info->channel_axis != axis) {
+        info->channel_axis = -1;
+    }
+    return PAL_OK;
 }
 
 /* ---------------------------------------------------------------- sharing */

@@ -2,6 +2,7 @@
 #ifndef PAL_FORMAT_WEIGHTS_H
 #define PAL_FORMAT_WEIGHTS_H
 
+#include "base/memory.h"
 #include "format/format.h"
 
 /* Palettes and dense buffers (scratch memory) that belong to an open model. Start from {0}. */
@@ -23,6 +24,11 @@ bool holdings_has_buffer(const holdings *held, const void *buffer);
 /* Brings a weight's dense pointer, same_as and info up to date with what has replaced it, and takes
  * that over; room must have been made. */
 void weight_replaced(pal_model *model, holdings *held, const replacement *r);
+
+/* Notes that an operator of type `op` uses the weight, its output channels on `axis` and in
+ * `groups`: the first one gives op and channel_axis, a later one on another axis leaves -1. */
+pal_status weight_used(model_weight *weight, mem_arena *texts, const void *op, size_t op_length,
+                       int axis, uint64_t groups);
 
 /* Sets same_as of weights whose values are the same memory, in the same shape and type. `data`
  * gives that memory, or NULL for a weight that shares with none. */

@@ -245,17 +245,8 @@ static pal_status use_weight(walk *w, size_t i, const Coreml__Operation *operati
     w->feeds_other[i] = true;
     int axis = channel_axis(w, operation, key, info->rank);
     uint64_t groups = op_groups(w, operation);
-    if (groups > w->model->weights[i].op_groups)
-        w->model->weights[i].op_groups = groups;
-    if (info->consumers++ == 0) {
-        info->op = arena_copy(&w->state->edits, operation->type.data, operation->type.len);
-        info->channel_axis = axis;
-        if (!info->op)
-            return fail_memory("reading a model");
-    } else if (info->channel_axis != axis) {
-        info->channel_axis = -1;
-    }
-    return PAL_OK;
+    return weight_used(&w->model->weights[i], &w->state->edits, operation->type.data,
+                       operation->type.len, axis, groups);
 }
 
 static pal_status use_inputs(walk *w, const Coreml__Operation *operation)

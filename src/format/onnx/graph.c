@@ -309,17 +309,8 @@ static pal_status use_weight(walk *w, size_t weight, const Onnx__Node *node, siz
     pal_weight *info = &w->model->weights[weight].info;
     const int axis = channel_axis(node, input, info->rank);
     const uint64_t groups = op_groups(node);
-    if (groups > w->model->weights[weight].op_groups)
-        w->model->weights[weight].op_groups = groups;
-    if (info->consumers++ == 0) {
-        info->op = arena_copy(&w->state->edits, node->op_type.data, node->op_type.len);
-        info->channel_axis = axis;
-        if (!info->op)
-            return fail_memory("reading a model");
-    } else if (info->channel_axis != axis) {
-        info->channel_axis = -1;
-    }
-    return PAL_OK;
+    return weight_used(&w->model->weights[weight], &w->state->edits, node->op_type.data,
+                       node->op_type.len, axis, groups);
 }
 
 static pal_status use_inputs(walk *w, const Onnx__Node *node)
