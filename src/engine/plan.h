@@ -1,0 +1,106 @@
+/* A plan: the steps that run a static graph, and the memory that they share.
+ *
+ * Each operator has a kernel (kernels.h) that looks at its node once and appends steps to the plan:
+ * forward when the plan is made, and for training, in the opposite order of nodes, backward. Steps
+ * of both kinds read and write buffers; when all are known, memory is laid out by the buffers'
+ * lifetimes, so that an activation's memory is free again after the last step that reads it,
+ * whichever direction that step belongs to.
+ *
+ * A buffer's elements lie row-major or in a layout that oneDNN chose (onednn.h). A kernel takes
+ * what it can and asks for another form where it must; the plan adds the reorder once for all that
+ * ask. */
+#ifndef PAL_ENGINE_PLAN_H
+#define PAL_ENGINE_PLAN_H
+
+#include "graph/graph.h"
+
+/* How elements lie in memory. Belongs to whoever made it and must outlive the plan; onednn.h. */
+typedef struct layout layout;
+
+typedef struct buffer {
+    graph_type type;
+    size_t rank;
+    int64_t shape[PAL_MAX_RANK];
+    uint64_t elements;
+    const layout *layout; /* NULL: row-major */
+    size_t bytes;         /* padding of blocked layouts included */
+    bool constant;        /* its data is there while the plan is made, and never changes */
+    void *data;           /* of others: valid when steps run */
+    struct buffer *base;  /* whose memory this one shares (a reshape's), or NULL */
+    /* Memory planning: the first step that writes it and the last that needs it. */
+    size_t first, last, offset;
+    bool pinned; /* an input or output of the model, or a gradient that is asked for: own memory */
+    void *owned; /* a constant's memory, if it is the plan's */
+} buffer;
+
+#define STEP_MAX_BUFFERS 8
+
+typedef struct step {
+    const char *what; /* for profiles: "convolution", "reorder" */
+    const graph_node *node;
+    pal_status (*run)(const struct step *step);
+    void *state;                                                /* the kernel's own */
+    void (*release)(void *state);                               /* frees it; may be NULL */
+    buffer *reads[STEP_MAX_BUFFERS], *writes[STEP_MAX_BUFFERS]; /* NULL where there is none */
+    buffer **more; /* beyond STEP_MAX_BUFFERS reads, as for concat; in the plan's arena */
+    size_t more_count;
+    buffer *scratch; /* memory for the time of the step, or NULL */
+    bool in_place;   /* writes[0] may be given the memory of reads[0] if nobody needs that later */
+    bool backward;
+} step;
+
+typedef struct plan plan;
+
+typedef struct plan_options {
+    int threads;
+    bool training;  /* keep what backward needs; batch norm uses the batch's statistics, dropout
+                       drops */
+    bool gradients; /* make backward steps */
+} plan_options;
+
+/* ---------------------------------------------------------------- for kernels, while planning */
+
+const plan_options *plan_get_options(const plan *plan);
+const graph *plan_graph(const plan *plan);
+/* The value behind a node's input or output; NULL where it is left out. */
+const graph_value *plan_input(const plan *plan, const graph_node *node, size_t i);
+const graph_value *plan_output(const plan *plan, const graph_node *node, size_t i);
+/* Memory that lives as long as the plan; NULL when out of memory. */
+void *plan_alloc(plan *plan, size_t size);
+
+/* The buffer that holds a value, in whatever layout it was made. */
+pal_status plan_buffer(plan *plan, size_t value, buffer **out);
+/* The same in row-major order (layout NULL) or in a given layout: the reorder is added if needed,
+ * at once for constants. */
+pal_status plan_buffer_in(plan *plan, size_t value, const layout *layout, buffer **out);
+/* A new buffer for a value that this node computes. */
+pal_status plan_new_buffer(plan *plan, size_t value, const layout *layout, buffer **out);
+/* The value has the elements of `of` (row-major) under another shape: no step is needed. */
+pal_status plan_new_view(plan *plan, size_t value, buffer *of);
+/* A buffer that is no value of the graph: scratch, workspaces for the way back. `layout` may be
+ * NULL; bytes then are the elements' unless given. */
+pal_status plan_new_temporary(plan *plan, graph_type type, size_t rank, const int64_t *shape,
+                              const layout *layout, size_t bytes, buffer **out);
+/* Appends a step; fills what and node. The pointer lives until the next step is added. NULL when
+ * out of memory: release(state) has then been called. */
+step *plan_add_step(plan *plan, const graph_node *node, const char *what,
+                    pal_status (*run)(const step *), void *state, void (*release)(void *));
+
+/* The way of most operators that are no business of oneDNN: inputs row-major, outputs row-major,
+ * one step that calls run() with reads[] and writes[] as the node's inputs and outputs (NULL where
+ * left out). */
+pal_status plan_simple(plan *plan, const graph_node *node, const char *what,
+                       pal_status (*run)(const step *), void *state, void (*release)(void *));
+
+/* ---------------------------------------------------------------- gradients */
+
+/* Whether the loss depends on the value through something that wants a gradient. */
+bool plan_wants_gradient(const plan *plan, size_t value);
+/* The gradient of a value, as all its consumers gave it: a buffer in some layout, to be read only.
+ * NULL in *out if nothing reached the value. */
+pal_status plan_gradient(plan *plan, size_t value, buffer **out);
+pal_status plan_gradient_in(plan *plan, size_t value, const layout *layout, buffer **out);
+/* One consumer's share of a value's gradient. */
+pal_status plan_add_gradient(plan *plan, size_t value, buffer *share);
+
+#endif
