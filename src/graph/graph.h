@@ -112,7 +112,9 @@ graph_tensor *graph_add_tensor(graph *graph, graph_type type, size_t rank, const
 /* A tensor whose values are elsewhere and outlive the graph; aligned for the type. */
 graph_tensor *graph_add_view(graph *graph, graph_type type, size_t rank, const int64_t *shape,
                              const void *data);
-/* A value that is constant. */
+/* Makes a value constant. */
+void graph_set_constant(graph *graph, size_t value, const graph_tensor *tensor);
+/* A new value that is constant; GRAPH_NONE for a tensor of NULL. */
 size_t graph_add_constant(graph *graph, const char *name, const graph_tensor *tensor);
 /* Short constants: a vector of integers (rank 1), or a single number (rank 0). */
 size_t graph_add_ints(graph *graph, const int64_t *numbers, size_t count);
@@ -122,8 +124,8 @@ size_t graph_add_float(graph *graph, float number);
  * for the main one). The pointer lives until the next node is added to the branch. */
 graph_node *graph_add_node(graph *graph, graph_branch *branch, graph_op op, const char *name,
                            const char *type, size_t input_count, size_t output_count);
-pal_status graph_add_input(graph *graph, const char *name, pal_dtype dtype, size_t rank,
-                           const int64_t *shape, size_t *value);
+pal_status graph_add_input(graph *graph, const char *name, pal_dtype dtype, graph_type type,
+                           size_t rank, const int64_t *shape, size_t *value);
 
 /* "node 'conv1' (Conv): " before the thread's message. */
 pal_status graph_node_failed(const graph_node *node, pal_status status);
