@@ -41,7 +41,10 @@ typedef struct graph_value {
     graph_type type;
     const graph_tensor *constant; /* or NULL: computed, or an input */
     size_t
-        weight; /* of pal_model_weight() whose values the constant is; GRAPH_NONE if it is none */
+        weight;  /* of pal_model_weight() whose values the constant is; GRAPH_NONE if it is none */
+    size_t rank; /* of a constant its tensor's; of others known only in a graph that
+                    graph_specialise() made */
+    int64_t shape[PAL_MAX_RANK];
 } graph_value;
 
 /* An input of the model, as the file declares it. */
