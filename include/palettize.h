@@ -283,6 +283,42 @@ PAL_API pal_status pal_compress(pal_model *model, const pal_options *options, pa
 PAL_API pal_status pal_decompress(pal_model *model, pal_progress progress, void *user,
                                   pal_report **report);
 
+/* ---------------------------------------------------------------- running a model */
+
+/* A model made ready to compute its outputs, on the processor, in float32 whatever type the file
+ * stores. Palettized weights are decompressed, so that results are those of the compressed file. */
+typedef struct pal_session pal_session;
+
+#define PAL_ANY (-1) /* a dimension that the model leaves open */
+
+/* Values row-major, outermost dimension first: PAL_FLOAT32 (float), PAL_INT64 (int64_t) or
+ * PAL_UINT8 (a byte of 0 or 1, for booleans). */
+typedef struct pal_tensor {
+    const char *name;
+    pal_dtype dtype;
+    size_t rank;
+    int64_t shape[PAL_MAX_RANK];
+    const void *data;
+} pal_tensor;
+
+/* The model must outlive the session and stay unchanged meanwhile. threads: 0 for all processors.
+ * PAL_ERROR_UNSUPPORTED lists every operator of the model that this version cannot compute. */
+PAL_API pal_status pal_session_open(pal_model *model, int threads, pal_session **out);
+PAL_API void pal_session_free(pal_session *session);
+
+/* What the model takes; data is NULL, open dimensions are PAL_ANY. NULL past the last. */
+PAL_API const pal_tensor *pal_session_input(const pal_session *session, size_t i);
+
+/* Computes all outputs. `inputs` are the model's, by name in any order, or in the model's order
+ * where they have no names (NULL). Their shapes must fit the model's; but where the model fixes the
+ * first dimension of its inputs (Core ML packages mostly say 1), a multiple of it runs as well, as
+ * that many samples at once. Shapes may change from run to run; the first run of a shape plans it.
+ */
+PAL_API pal_status pal_session_run(pal_session *session, const pal_tensor *inputs, size_t count);
+
+/* The i-th output of the last run, NULL past the last or before a run. Valid until the next run. */
+PAL_API const pal_tensor *pal_session_output(const pal_session *session, size_t i);
+
 /* ---------------------------------------------------------------- clustering plain buffers */
 
 /* Optimal weighted k-means in one dimension (the formulation of Gronlund et al., arXiv 1701.07204).

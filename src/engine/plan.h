@@ -92,6 +92,26 @@ step *plan_add_step(plan *plan, const graph_node *node, const char *what,
 pal_status plan_simple(plan *plan, const graph_node *node, const char *what,
                        pal_status (*run)(const step *), void *state, void (*release)(void *));
 
+/* ---------------------------------------------------------------- making and running one */
+
+/* Plans a static graph, which must outlive the plan. Weights that only live on in another layout
+ * let go of their pages. */
+pal_status plan_new(const graph *graph, const plan_options *options, plan **out);
+void plan_free(plan *plan);
+
+/* Row-major; an input's data is to be filled before a run, an output's is valid until the next. */
+const buffer *plan_model_input(const plan *plan, size_t i);
+const buffer *plan_model_output(const plan *plan, size_t i);
+
+/* Runs all steps. `seconds` may be NULL, or receives the time of each step. */
+pal_status plan_run(const plan *plan, double *seconds);
+
+size_t plan_step_count(const plan *plan);
+const step *plan_step_get(const plan *plan, size_t i);
+/* Bytes of the memory that the plan's activations share, and of the constants that it holds. */
+size_t plan_activation_bytes(const plan *plan);
+size_t plan_constant_bytes(const plan *plan);
+
 /* ---------------------------------------------------------------- gradients */
 
 /* Whether the loss depends on the value through something that wants a gradient. */

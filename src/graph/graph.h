@@ -63,7 +63,8 @@ typedef struct graph_post {
     size_t value; /* POST_ADD: of the same shape as the result, or broadcast to it */
 } graph_post;
 
-#define GRAPH_MAX_POSTS 4
+#define GRAPH_MAX_POSTS   4
+#define GRAPH_MAX_OUTPUTS 128 /* of one node */
 
 typedef struct graph_node {
     graph_op op;
@@ -129,6 +130,10 @@ graph_node *graph_add_node(graph *graph, graph_branch *branch, graph_op op, cons
                            const char *type, size_t input_count, size_t output_count);
 pal_status graph_add_input(graph *graph, const char *name, pal_dtype dtype, graph_type type,
                            size_t rank, const int64_t *shape, size_t *value);
+
+/* Takes away nodes that no output needs, and the memory of constants that nobody reads. For graphs
+ * that graph_specialise() made (it does so itself), after changes. */
+pal_status graph_drop_dead(graph *graph);
 
 /* "node 'conv1' (Conv): " before the thread's message. */
 pal_status graph_node_failed(const graph_node *node, pal_status status);

@@ -16,7 +16,8 @@ typedef struct specialise_options {
      * the first dimension of all inputs and the shapes here differ from the file's by a common
      * factor in it, the batch is enlarged although the file does not foresee it: see rebatched. */
     const int64_t (*shapes)[PAL_MAX_RANK];
-    bool keep_weights; /* weights, and what is computed from them, are not folded: for training */
+    bool keep_weights; /* weights, and what is computed from them, are not folded: for gradients */
+    bool keep_dropout; /* dropout is not the identity: for training */
     graph_evaluate evaluate;
     void *user;
 } specialise_options;
