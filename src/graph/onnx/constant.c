@@ -138,9 +138,9 @@ static bool read_numbers(const uint8_t *at, const uint8_t *end, bool is_double, 
         for (int n = 0; n < (nibbles ? 2 : 1) && (!nibbles || *done < to->elements); n++) {
             if (*done == to->elements)
                 return false;
-            const uint8_t byte = (uint8_t)bits;
+            const uint8_t byte[8] = {(uint8_t)bits};
             store(to, *done,
-                  nibbles ? read_raw(&byte, dtype, (uint64_t)n) : of_field(dtype, bits, is_double));
+                  nibbles ? read_raw(byte, dtype, (uint64_t)n) : of_field(dtype, bits, is_double));
             (*done)++;
         }
     }
