@@ -333,6 +333,34 @@ pal_status layout_like(const layout *like, size_t rank, const int64_t *shape, la
     return PAL_OK;
 }
 
+void layout_clear_padding(const layout *layout, float *data)
+{
+    const int64_t *shape;
+    layout_physical physical;
+    const size_t rank = shape_of(layout, &shape);
+    if (!layout_describe(layout, rank, shape, &physical) || physical.rank != rank + 1 ||
+        physical.of[rank] != 1)
+        return;
+    const int64_t block = physical.extent[rank], used = shape[1] % block;
+    if (!used)
+        return;
+    /* How many blocks lie before, in, and after the dimension of blocks of channels. */
+    int64_t before = 1, channels = 0, after = 1;
+    for (size_t i = 0; i < rank; i++) {
+        if (physical.of[i] == 1)
+            channels = physical.extent[i];
+        else if (!channels)
+            before *= physical.extent[i];
+        else
+            after *= physical.extent[i];
+    }
+    for (int64_t i = 0; i < before; i++)
+        for (int64_t j = 0; j < after; j++) {
+            float *tail = data + (((i + 1) * channels - 1) * after + j) * block;
+            memset(tail + used, 0, (size_t)(block - used) * sizeof *tail);
+        }
+}
+
 /* ---------------------------------------------------------------- reorders */
 
 /* The shape that a layout was made for. */

@@ -47,6 +47,9 @@ bool layout_describe(const layout *layout, size_t rank, const int64_t *shape, la
  * in *out if that is row-major. */
 pal_status layout_like(const layout *like, size_t rank, const int64_t *shape, layout **out);
 
+/* Zeros the padding of a layout with one block, that of channels innermost. */
+void layout_clear_padding(const layout *layout, float *data);
+
 /* ---------------------------------------------------------------- reorders */
 
 /* Copies the elements of a float buffer into another layout (NULL: row-major). A layout may have
@@ -59,6 +62,9 @@ void onednn_reorder_free(void *state);
 
 /* ---------------------------------------------------------------- primitives */
 
+/* Post-operations: the graph's, and two that a kernel may put before them. */
+#define ONEDNN_MAX_POSTS (GRAPH_MAX_POSTS + 2)
+
 /* What a primitive reads and writes. */
 typedef enum onednn_role {
     ONEDNN_BEFORE, /* what ONEDNN_SUM adds, in the result's layout */
@@ -70,7 +76,7 @@ typedef enum onednn_role {
     ONEDNN_SCALE,
     ONEDNN_SHIFT,
     ONEDNN_OPERAND, /* of the first post-operation, of the second, ... */
-    ONEDNN_DST = ONEDNN_OPERAND + GRAPH_MAX_POSTS,
+    ONEDNN_DST = ONEDNN_OPERAND + ONEDNN_MAX_POSTS,
     ONEDNN_WORKSPACE,
     ONEDNN_SCRATCH,
     ONEDNN_ROLE_COUNT
@@ -93,7 +99,7 @@ typedef struct onednn_post {
 
 typedef struct onednn_posts {
     size_t count;
-    onednn_post list[GRAPH_MAX_POSTS + 1];
+    onednn_post list[ONEDNN_MAX_POSTS];
 } onednn_posts;
 
 /* Whether oneDNN has the function. */
@@ -128,6 +134,9 @@ typedef struct onednn_tensor {
     int64_t strides[PAL_MAX_RANK];
     const layout *layout;
 } onednn_tensor;
+
+/* Any form but ONEDNN_ANY, as a layout of the caller's; NULL if it is row-major. */
+pal_status layout_new_tensor(const onednn_tensor *tensor, layout **out);
 
 /* Convolutions: weights [O,C,...], or [G,O/G,C/G,...] with groups; for transposed ones as well.
  * Dilation counts from 1. bias may be NULL. */

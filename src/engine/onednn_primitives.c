@@ -11,7 +11,7 @@ struct onednn_primitive {
     bool plain[ONEDNN_ROLE_COUNT];      /* the layout is row-major */
     dnnl_memory_t memories[ONEDNN_ROLE_COUNT];
     void *handles[ONEDNN_ROLE_COUNT]; /* what the memories point to by now */
-    int operands[GRAPH_MAX_POSTS];    /* oneDNN's numbers of the post-operations' operands */
+    int operands[ONEDNN_MAX_POSTS];   /* oneDNN's numbers of the post-operations' operands */
     bool sums;                        /* adds to what dst held */
     bool gives_statistics;            /* writes mean and variance */
     char implementation[32];
@@ -144,7 +144,7 @@ static dnnl_status_t append_sum(dnnl_post_ops_t chain)
 /* Attributes of a primitive: memory for its working from outside, and post-operations. `index`
  * receives the place in oneDNN's chain of each that has an operand. */
 static pal_status make_attributes(const onednn_posts *posts, size_t rank,
-                                  dnnl_primitive_attr_t *out, int index[GRAPH_MAX_POSTS + 1])
+                                  dnnl_primitive_attr_t *out, int index[ONEDNN_MAX_POSTS])
 {
     dnnl_post_ops_t chain = NULL;
     int length = 0;
@@ -199,6 +199,16 @@ static pal_status tensor_layout(const onednn_tensor *tensor, layout **out)
     return layout_new_strided(tensor->rank, tensor->shape, NULL, out);
 }
 
+pal_status layout_new_tensor(const onednn_tensor *tensor, layout **out)
+{
+    pal_status status = tensor_layout(tensor, out);
+    if (!status && *out && layout_is_row_major(*out)) {
+        layout_free(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
 /* Records what the primitive has in a role, if anything. */
 static pal_status learn(onednn_primitive *p, dnnl_engine_t engine, const_md md, onednn_role role)
 {
@@ -230,7 +240,7 @@ static pal_status learn_all(onednn_primitive *p, dnnl_primitive_desc_t descripti
         p->sums |= post->kind == ONEDNN_SUM;
         if (post->kind != ONEDNN_ADD)
             continue;
-        if (operands == GRAPH_MAX_POSTS)
+        if (operands == ONEDNN_MAX_POSTS)
             return fail(PAL_ERROR_UNSUPPORTED, "too many post-operations");
         const int argument = DNNL_ARG_ATTR_MULTIPLE_POST_OP(index[i]) | DNNL_ARG_SRC_1;
         status = learn(p, engine,
@@ -270,7 +280,7 @@ typedef struct making {
     layout *src, *weights, *bias, *dst;
     dnnl_primitive_attr_t attributes;
     dnnl_primitive_desc_t description;
-    int index[GRAPH_MAX_POSTS + 1];
+    int index[ONEDNN_MAX_POSTS];
 } making;
 
 static pal_status begin(making *m, const onednn_tensor *src, const onednn_tensor *weights,
@@ -537,7 +547,7 @@ static void release_run(void *state)
 
 static int argument_number(const onednn_primitive *p, size_t role)
 {
-    return role >= ONEDNN_OPERAND && role < ONEDNN_OPERAND + GRAPH_MAX_POSTS
+    return role >= ONEDNN_OPERAND && role < ONEDNN_OPERAND + ONEDNN_MAX_POSTS
                ? p->operands[role - ONEDNN_OPERAND]
                : argument_of[role];
 }
