@@ -333,14 +333,71 @@ pal_status layout_like(const layout *like, size_t rank, const int64_t *shape, la
     return PAL_OK;
 }
 
+void layout_clear_padding(const layout *layout, float *data)
+{
+    const int64_t *shape;
+    layout_physical physical;
+    const size_t rank = shape_of(layout, &shape);
+    if (!layout_describe(layout, rank, shape, &physical) || physical.rank != rank + 1 ||
+        physical.of[rank] != 1)
+        return;
+    const int64_t block = physical.extent[rank], used = shape[1] % block;
+    if (!used)
+        return;
+    /* How many blocks lie before, in, and after the dimension of blocks of channels. */
+    int64_t before = 1, channels = 0, after = 1;
+    for (size_t i = 0; i < rank; i++) {
+        if (physical.of[i] == 1)
+            channels = physical.extent[i];
+        else if (!channels)
+            before *= physical.extent[i];
+        else
+            after *= physical.extent[i];
+    }
+    for (int64_t i = 0; i < before; i++)
+        for (int64_t j = 0; j < after; j++) {
+            float *tail = data + (((i + 1) * channels - 1) * after + j) * block;
+            memset(tail + used, 0, (size_t)(block - used) * sizeof *tail);
+        }
+}
+
 /* ---------------------------------------------------------------- reorders */
 
-pal_status layout_of_buffer(const buffer *buffer, layout **out)
+/* The shape that a layout was made for. */
+static size_t shape_of(const layout *layout, const int64_t **shape)
 {
-    if (!buffer->layout)
-        return layout_new_strided(buffer->rank, buffer->shape, NULL, out);
-    *out = layout_copy(buffer->layout);
-    return *out ? PAL_OK : PAL_ERROR_MEMORY;
+#if ONEDNN_3
+    int rank = 0;
+    const dnnl_dims_t *dims = NULL;
+    dnnl_memory_desc_query(layout->md, dnnl_query_ndims_s32, &rank);
+    dnnl_memory_desc_query(layout->md, dnnl_query_dims, &dims);
+    *shape = *dims;
+    return (size_t)rank;
+#else
+    *shape = layout->md.dims;
+    return (size_t)layout->md.ndims;
+#endif
+}
+
+bool layout_is_row_major(const layout *layout)
+{
+    const int64_t *shape;
+    size_t rank = shape_of(layout, &shape);
+    return layout_is_plain(layout, rank, shape);
+}
+
+/* Either side of a reorder: `given`, or where it is NULL row-major in the other side's shape, or in
+ * the buffer's. */
+static pal_status side_of_reorder(const layout *given, const layout *other, const buffer *buffer,
+                                  layout **out)
+{
+    if (given) {
+        *out = layout_copy(given);
+        return *out ? PAL_OK : PAL_ERROR_MEMORY;
+    }
+    const int64_t *shape = buffer->shape;
+    size_t rank = other ? shape_of(other, &shape) : buffer->rank;
+    return layout_new_strided(rank, shape, NULL, out);
 }
 
 typedef struct reorder {
@@ -384,11 +441,12 @@ pal_status onednn_reorder_new(const buffer *from, const layout *to, void **state
     *state = NULL;
     layout *source = NULL, *target = NULL;
     reorder *r = mem_zeroed(1, sizeof *r);
-    pal_status status = r ? layout_of_buffer(from, &source) : fail_memory("for a reorder");
-    if (!status) {
-        target = to ? layout_copy(to) : layout_new_plain(from->rank, from->shape);
-        status = target ? reorder_make(r, source, target) : PAL_ERROR_MEMORY;
-    }
+    pal_status status =
+        r ? side_of_reorder(from->layout, to, from, &source) : fail_memory("for a reorder");
+    if (!status)
+        status = side_of_reorder(to, from->layout, from, &target);
+    if (!status)
+        status = reorder_make(r, source, target);
     layout_free(source);
     layout_free(target);
     if (status)

@@ -44,7 +44,7 @@ pal_status layout_new_strided(size_t rank, const int64_t *shape, const int64_t *
 pal_status layout_new_any(size_t rank, const int64_t *shape, layout **out);
 layout *layout_new_from(const_md md);
 
-/* Describes a row-major buffer as well as one that has a layout; the result is the caller's. */
-pal_status layout_of_buffer(const buffer *buffer, layout **out);
+/* Row-major in the shape that it was made for. */
+bool layout_is_row_major(const layout *layout);
 
 #endif

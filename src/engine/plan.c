@@ -154,6 +154,16 @@ static pal_status reorder_constant(plan *plan, size_t value, void *state, const 
     return status;
 }
 
+/* Takes over the state of a reorder: for a constant runs it at once, else adds the step. */
+static pal_status do_reorder(plan *plan, size_t value, void *state, buffer *from, buffer *to)
+{
+    if (!from->constant)
+        return plan_add_reorder(plan, state, from, to);
+    pal_status status = reorder_constant(plan, value, state, from, to);
+    onednn_reorder_free(state);
+    return status;
+}
+
 pal_status plan_buffer_in(plan *plan, size_t value, const layout *layout, buffer **out)
 {
     buffer *from;
@@ -166,22 +176,41 @@ pal_status plan_buffer_in(plan *plan, size_t value, const layout *layout, buffer
             *out = known->list[i];
             return PAL_OK;
         }
-    buffer *to;
     void *state;
     status = onednn_reorder_new(from, layout, &state);
     if (status)
         return status;
-    status = plan_new_buffer(plan, value, layout, &to);
-    if (!status && from->constant) {
-        status = reorder_constant(plan, value, state, from, to);
+    status = plan_new_buffer(plan, value, layout, out);
+    if (status) {
         onednn_reorder_free(state);
-    } else if (!status) {
-        status = plan_add_reorder(plan, state, from, to);
-    } else {
-        onednn_reorder_free(state);
+        return status;
     }
-    *out = to;
-    return status;
+    return do_reorder(plan, value, state, from, *out);
+}
+
+pal_status plan_buffer_as(plan *plan, size_t value, const layout *stored, const layout *layout,
+                          buffer **out)
+{
+    if (!stored)
+        return plan_buffer_in(plan, value, layout, out);
+    buffer *from;
+    pal_status status = plan_buffer_in(plan, value, NULL, &from);
+    if (status || layout_equal(stored, layout)) {
+        *out = from;
+        return status;
+    }
+    void *state;
+    buffer described = *from;
+    described.layout = stored;
+    status = onednn_reorder_new(&described, layout, &state);
+    if (status)
+        return status;
+    status = plan_new_temporary(plan, from->type, from->rank, from->shape, layout, 0, out);
+    if (status) {
+        onednn_reorder_free(state);
+        return status;
+    }
+    return do_reorder(plan, value, state, from, *out);
 }
 
 /* ---------------------------------------------------------------- steps */

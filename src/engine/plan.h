@@ -73,6 +73,10 @@ pal_status plan_buffer(plan *plan, size_t value, buffer **out);
 /* The same in row-major order (layout NULL) or in a given layout: the reorder is added if needed,
  * at once for constants. */
 pal_status plan_buffer_in(plan *plan, size_t value, const layout *layout, buffer **out);
+/* The value's row-major elements, taken to lie in `stored` (weights that are transposed, by
+ * strides; NULL: row-major in the shape of `layout`), in the order of `layout`. */
+pal_status plan_buffer_as(plan *plan, size_t value, const layout *stored, const layout *layout,
+                          buffer **out);
 /* A new buffer for a value that this node computes. */
 pal_status plan_new_buffer(plan *plan, size_t value, const layout *layout, buffer **out);
 /* The value has the elements of `of` (row-major) under another shape: no step is needed. */

@@ -218,6 +218,8 @@ typedef struct op_attributes {
         struct {
             float scale; /* 0: 1 / sqrt(E) */
             bool causal;
+            bool heads_inside; /* q, k, v and the result are [B,L,H,E] rather than [B,H,L,E]: what
+                                  fusing with transpositions leaves */
         } attention;
         struct {
             enum { DIRECTION_FORWARD, DIRECTION_REVERSE, DIRECTION_BOTH } direction;

@@ -1,0 +1,207 @@
+/* Products of matrices, with leading dimensions that broadcast. */
+#include <string.h>
+
+#include "engine/ops/compute.h"
+#include "graph/infer.h"
+
+/* An operand as [batch..., rows, columns] with strides that undo its transposition. */
+typedef struct operand {
+    size_t batches;
+    int64_t batch[PAL_MAX_RANK];
+    int64_t rows, columns, row_stride, column_stride;
+} operand;
+
+static operand operand_of(const graph_value *value, bool transposed, bool left)
+{
+    operand o = {0};
+    if (value->rank == 1) {
+        const int64_t n = value->shape[0];
+        return left ? (operand){.rows = 1, .columns = n, .row_stride = n, .column_stride = 1}
+                    : (operand){.rows = n, .columns = 1, .row_stride = 1, .column_stride = 1};
+    }
+    o.batches = value->rank - 2;
+    memcpy(o.batch, value->shape, o.batches * sizeof *o.batch);
+    const int64_t r = value->shape[value->rank - 2], c = value->shape[value->rank - 1];
+    if (transposed) {
+        o.rows = c, o.columns = r;
+        o.row_stride = 1, o.column_stride = c;
+    } else {
+        o.rows = r, o.columns = c;
+        o.row_stride = c, o.column_stride = 1;
+    }
+    return o;
+}
+
+static int64_t batch_count(const operand *o)
+{
+    int64_t count = 1;
+    for (size_t i = 0; i < o->batches; i++)
+        count *= o->batch[i];
+    return count;
+}
+
+/* Leading dimensions of both, of the same number (ones are put before the fewer), where neighbours
+ * that both have in full, or that one of them broadcasts in full, become one. */
+static size_t merge_batches(operand *a, operand *b)
+{
+    const size_t n = a->batches > b->batches ? a->batches : b->batches;
+    int64_t x[PAL_MAX_RANK], y[PAL_MAX_RANK];
+    size_t count = 0;
+    int before = 0;
+    for (size_t i = 0; i < n; i++) {
+        const int64_t p = i + a->batches < n ? 1 : a->batch[i + a->batches - n];
+        const int64_t q = i + b->batches < n ? 1 : b->batch[i + b->batches - n];
+        if (p == 1 && q == 1)
+            continue;
+        const int kind = p == q ? 1 : p == 1 ? 2 : 3;
+        if (kind == before) {
+            x[count - 1] *= p;
+            y[count - 1] *= q;
+        } else {
+            x[count] = p;
+            y[count++] = q;
+        }
+        before = kind;
+    }
+    memcpy(a->batch, x, count * sizeof *x);
+    memcpy(b->batch, y, count * sizeof *y);
+    a->batches = b->batches = count;
+    return count;
+}
+
+static onednn_tensor tensor_of(const operand *o)
+{
+    onednn_tensor tensor = {.rank = o->batches + 2, .form = ONEDNN_STRIDED};
+    int64_t stride = o->rows * o->columns;
+    memcpy(tensor.shape, o->batch, o->batches * sizeof *o->batch);
+    for (size_t i = o->batches; i-- > 0;) {
+        tensor.strides[i] = stride;
+        stride *= o->batch[i];
+    }
+    tensor.shape[o->batches] = o->rows;
+    tensor.shape[o->batches + 1] = o->columns;
+    tensor.strides[o->batches] = o->row_stride;
+    tensor.strides[o->batches + 1] = o->column_stride;
+    return tensor;
+}
+
+typedef struct product {
+    onednn_tensor a, b, bias, c;
+    layout *stored_b; /* how b lies in the graph's tensor; NULL: row-major */
+    bool has_bias;
+} product;
+
+static pal_status make(const void *description, const onednn_posts *posts, onednn_primitive **out)
+{
+    const product *p = description;
+    return onednn_matmul_new(&p->a, &p->b, p->has_bias ? &p->bias : NULL, &p->c, posts, out);
+}
+
+static pal_status give(plan *plan, const graph_node *node, const void *description,
+                       const onednn_primitive *primitive, buffer *roles[ONEDNN_ROLE_COUNT])
+{
+    const product *p = description;
+    pal_status status = plan_buffer_in(plan, node->inputs[0], NULL, &roles[ONEDNN_SRC]);
+    if (!status && p->b.form == ONEDNN_ANY)
+        status = plan_buffer_as(plan, node->inputs[1], p->stored_b,
+                                onednn_layout(primitive, ONEDNN_WEIGHTS), &roles[ONEDNN_WEIGHTS]);
+    else if (!status)
+        status = plan_buffer_in(plan, node->inputs[1], NULL, &roles[ONEDNN_WEIGHTS]);
+    if (!status && p->has_bias)
+        status = plan_buffer_in(plan, node->inputs[2], NULL, &roles[ONEDNN_BIAS]);
+    return status;
+}
+
+/* Whether a bias differs along the result's columns only. */
+static bool bias_of_columns(const graph_value *bias, int64_t columns)
+{
+    return bias->rank > 0 && bias->shape[bias->rank - 1] == columns &&
+           graph_elements(bias) == (uint64_t)columns;
+}
+
+/* A product of nothing, or of matrices without columns and rows between them. */
+static pal_status run_zero(const step *step)
+{
+    memset(step->writes[0]->data, 0, step->writes[0]->bytes);
+    return PAL_OK;
+}
+
+static pal_status plan_empty(plan *plan, const graph_node *node, const graph_value *bias)
+{
+    buffer *y;
+    pal_status status = plan_new_buffer(plan, node->outputs[0], NULL, &y);
+    if (status || y->elements == 0)
+        return status;
+    step *step = plan_add_step(plan, node, "zero", run_zero, NULL, NULL);
+    if (!step)
+        return PAL_ERROR_MEMORY;
+    step->writes[0] = y;
+    if (bias)
+        status = add_step(plan, node, node->inputs[2], y);
+    return status ? status : post_steps(plan, node, node->posts, node->post_count, y);
+}
+
+/* alpha, and a bias that oneDNN's own does not express, become post-operations before the others.
+ * Returns how many there are. */
+static size_t all_posts(const graph_node *node, bool scaled, bool biased,
+                        graph_post posts[ONEDNN_MAX_POSTS])
+{
+    size_t count = 0;
+    if (scaled)
+        posts[count++] = (graph_post){
+            .kind = POST_UNARY, .unary = UNARY_LINEAR, .alpha = node->attributes.matmul.alpha};
+    if (biased)
+        posts[count++] = (graph_post){.kind = POST_ADD, .value = node->inputs[2]};
+    memcpy(posts + count, node->posts, node->post_count * sizeof *posts);
+    return count + node->post_count;
+}
+
+static pal_status forward(plan *plan, const graph_node *node)
+{
+    const graph_value *av = plan_input(plan, node, 0), *bv = plan_input(plan, node, 1);
+    const graph_value *bias = plan_input(plan, node, 2), *y = plan_output(plan, node, 0);
+    const float alpha = node->attributes.matmul.alpha;
+    operand a = operand_of(av, node->attributes.matmul.transpose_a, true);
+    operand b = operand_of(bv, node->attributes.matmul.transpose_b, false);
+    if (graph_elements(y) == 0 || a.columns == 0)
+        return plan_empty(plan, node, bias);
+    /* Rows of all of a's matrices are one matrix's if they meet the same b. */
+    if (batch_count(&b) == 1 && (a.row_stride == a.columns || batch_count(&a) == 1)) {
+        a.rows *= batch_count(&a);
+        a.batches = b.batches = 0;
+    }
+    const size_t batches = merge_batches(&a, &b);
+    product p = {.a = tensor_of(&a), .b = tensor_of(&b)};
+    p.c = (onednn_tensor){.rank = batches + 2, .form = ONEDNN_PLAIN};
+    for (size_t i = 0; i < batches; i++)
+        p.c.shape[i] = a.batch[i] > b.batch[i] ? a.batch[i] : b.batch[i];
+    p.c.shape[batches] = a.rows;
+    p.c.shape[batches + 1] = b.columns;
+    const bool scaled = alpha != 1;
+    p.has_bias = bias && !scaled && bias_of_columns(bias, b.columns);
+    if (p.has_bias) {
+        p.bias = (onednn_tensor){.rank = batches + 2, .form = ONEDNN_PLAIN};
+        for (size_t i = 0; i <= batches; i++)
+            p.bias.shape[i] = 1;
+        p.bias.shape[batches + 1] = b.columns;
+    }
+    pal_status status = layout_new_tensor(&p.b, &p.stored_b);
+    if (bv->constant && batches == 0)
+        p.b.form = ONEDNN_ANY;
+    graph_post posts[ONEDNN_MAX_POSTS];
+    const size_t post_count = all_posts(node, scaled, bias && !p.has_bias, posts);
+    if (!status)
+        status = posted_primitive(plan, node,
+                                  &(posted){.what = "matmul",
+                                            .rank = p.c.rank,
+                                            .shape = p.c.shape,
+                                            .posts = posts,
+                                            .post_count = post_count,
+                                            .description = &p,
+                                            .make = make,
+                                            .operands = give});
+    layout_free(p.stored_b);
+    return status;
+}
+
+const op_kernel kernel_matmul = {.forward = forward};
