@@ -5,7 +5,7 @@
 #include "engine/kernels.h"
 
 /* views.c: other shapes of the same elements */
-extern const op_kernel kernel_view, kernel_identity;
+extern const op_kernel kernel_view;
 /* transpose.c */
 extern const op_kernel kernel_transpose;
 /* join.c */
