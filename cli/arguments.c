@@ -1,4 +1,6 @@
+#include <errno.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
@@ -55,18 +57,64 @@ static const flag *find_flag(const command *command, const char *name, size_t le
 
 static void set_flag(arguments *out, const flag *flag, const char *value)
 {
-    if (strcmp(flag->name, "output") == 0)
-        out->output = value;
-    else if (strcmp(flag->name, "config") == 0)
-        out->config = value;
-    else if (strcmp(flag->name, "print-config") == 0)
-        out->print_config = true;
-    else if (strcmp(flag->name, "json") == 0)
-        out->json = value ? value : "";
-    else if (strcmp(flag->name, "quiet") == 0)
-        out->quiet = true;
-    else if (strcmp(flag->name, "man") == 0)
-        out->man = true;
+    out->values[flag - out->command->flags] = value;
+}
+
+const char *flag_value(const arguments *arguments, const char *name)
+{
+    const flag *flag = find_flag(arguments->command, name, strlen(name), 0);
+    return flag ? arguments->values[flag - arguments->command->flags] : NULL;
+}
+
+bool wants_table(const arguments *arguments)
+{
+    const char *json = flag_value(arguments, "json");
+    return !flag_value(arguments, "quiet") && !(json && strcmp(json, "-") == 0);
+}
+
+int flag_number(const arguments *arguments, const char *name, long least, long *number)
+{
+    const char *text = flag_value(arguments, name);
+    if (!text)
+        return 0;
+    char *end;
+    errno = 0;
+    const long value = strtol(text, &end, 10);
+    if (errno || end == text || *end || value < least)
+        return complain(arguments->command, "--%s takes a whole number from %ld up, not '%s'", name,
+                        least, text);
+    *number = value;
+    return 0;
+}
+
+/* "group_size" for "group-size". */
+static bool option_name(const char *given, size_t length, char *out, size_t size)
+{
+    if (length >= size)
+        return false;
+    memcpy(out, given, length);
+    out[length] = 0;
+    for (char *c = out; *c; c++)
+        *c = *c == '-' ? '_' : *c;
+    return true;
+}
+
+static bool is_library_option(const command *command, const char *name)
+{
+    const pal_option *option;
+    for (size_t i = 0; command->library_options && (option = pal_option_get(i)); i++)
+        if (strcmp(option->name, name) == 0)
+            return true;
+    return false;
+}
+
+static bool is_data_option(const command *command, const char *name)
+{
+    const pal_data_option *option;
+    for (size_t i = 0; command->data_options && (option = pal_data_option_get(i)); i++)
+        if (strcmp(option->name, name) == 0)
+            return true;
+    return false;
 }
 
 /* One "--name", "--name=value", "--name value", "-l" or "-l value"; *i moves past a value taken. */
@@ -80,23 +128,15 @@ static int parse_option(const command *command, int argc, char **argv, int *i, a
     if (!is_long && name[1])
         value = name + 1;
     const flag *flag = find_flag(command, name, length, is_long ? 0 : *name);
-    bool library = false;
     char option[64];
-    if (!flag && is_long && command->library_options && length < sizeof option) {
-        memcpy(option, name, length);
-        option[length] = 0;
-        for (char *c = option; *c; c++)
-            *c = *c == '-' ? '_' : *c;
-        const pal_option *found;
-        for (size_t o = 0; !library && (found = pal_option_get(o)); o++)
-            library = strcmp(found->name, option) == 0;
-    }
-    if (!flag && !library)
+    const bool named = !flag && is_long && option_name(name, length, option, sizeof option);
+    const bool library = named && is_library_option(command, option);
+    if (!flag && !library && !(named && is_data_option(command, option)))
         return complain(command, "unknown option %s", text);
     if (flag && !flag->argument) {
         if (value)
             return complain(command, "--%s takes no value", flag->name);
-        set_flag(out, flag, NULL);
+        set_flag(out, flag, "");
         return 0;
     }
     if (!value) {
@@ -108,7 +148,8 @@ static int parse_option(const command *command, int argc, char **argv, int *i, a
         set_flag(out, flag, value);
         return 0;
     }
-    if (pal_options_set(out->options, option, value))
+    if (library ? pal_options_set(out->options, option, value)
+                : pal_data_options_set(out->data_options, option, value))
         return complain(command, "%s", pal_error_message());
     return 0;
 }
@@ -146,6 +187,8 @@ int arguments_parse(const command *command, int argc, char **argv, arguments *ou
     }
     pal_status status = pal_options_new(&out->options);
     if (!status)
+        status = pal_data_options_new(&out->data_options);
+    if (!status)
         status = load_config(command, argc, argv, out->options);
     if (status)
         return report_failure(status);
@@ -154,17 +197,20 @@ int arguments_parse(const command *command, int argc, char **argv, arguments *ou
             only_inputs = true;
         else if (!only_inputs && argv[i][0] == '-' && argv[i][1])
             code = parse_option(command, argc, argv, &i, out);
-        else if (inputs++ == 0)
-            out->input = argv[i];
+        else if (inputs++ < MAX_INPUTS)
+            out->inputs[inputs - 1] = argv[i];
     }
-    if (code || out->print_config)
+    if (code || flag_value(out, "print-config"))
         return code;
     if (command->inputs >= 0 && inputs < command->inputs)
-        return complain(command, "no input file");
-    if (inputs > 1)
-        return complain(command, "one input at a time");
-    if (find_flag(command, "output", 6, 0) && (!out->output || !*out->output))
-        return complain(command, "no output: give it with -o");
+        return complain(command, inputs ? "no second input file" : "no input file");
+    if (inputs > (command->inputs < 0 ? 1 : command->inputs))
+        return complain(command,
+                        command->inputs == 2 ? "two inputs at a time" : "one input at a time");
+    const char *needed = command->needs ? flag_value(out, command->needs) : "given";
+    if (!needed || !*needed)
+        return complain(command, "no %s: give it with -%c", command->needs,
+                        find_flag(command, command->needs, strlen(command->needs), 0)->letter);
     return 0;
 }
 
@@ -182,4 +228,5 @@ int print_config(const arguments *arguments)
 void arguments_free(arguments *arguments)
 {
     pal_options_free(arguments->options);
+    pal_data_options_free(arguments->data_options);
 }

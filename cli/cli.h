@@ -28,24 +28,41 @@ typedef struct arguments arguments;
 
 typedef struct command {
     const char *name;
-    const char *usage;   /* what follows the name: "IN -o OUT --nbits N [options]" */
-    const char *summary; /* one line */
-    const char *details; /* paragraphs, separated by blank lines */
-    const flag *flags;   /* ends with a NULL name */
-    bool library_options;
-    int inputs; /* positional arguments, exactly */
+    const char *usage;    /* what follows the name: "IN -o OUT --nbits N [options]" */
+    const char *summary;  /* one line */
+    const char *details;  /* paragraphs, separated by blank lines */
+    const flag *flags;    /* ends with a NULL name */
+    const char *needs;    /* the flag that must be given, which has a letter, or NULL */
+    bool library_options; /* takes the options of palettization */
+    bool data_options;    /* takes the options of data */
+    int inputs;           /* positional arguments, exactly; -1: at most one */
     int (*run)(const arguments *arguments);
 } command;
 
+enum { MAX_FLAGS = 16, MAX_INPUTS = 2 };
+
 struct arguments {
     const command *command;
-    const char *input;
-    const char *output;
-    const char *config;
-    const char *json; /* "" if given without a file */
-    bool quiet, man, print_config;
+    const char *inputs[MAX_INPUTS];
+    const char *values[MAX_FLAGS]; /* by flag of the command; "" for those without an argument */
     pal_options *options;
+    pal_data_options *data_options;
 };
+
+/* What was given for a flag of the command: NULL if it was not, "" if it takes no argument. */
+const char *flag_value(const arguments *arguments, const char *name);
+/* The same as a number of at least `least`; `number` stays where the flag is not given. Returns 0
+ * or an exit code. */
+int flag_number(const arguments *arguments, const char *name, long least, long *number);
+
+/* Whether there is a table to print: not when quiet, nor when JSON takes its place. */
+bool wants_table(const arguments *arguments);
+
+/* Flags that several commands have. */
+#define QUIET_FLAG                                                                                 \
+    {                                                                                              \
+        "quiet", 'q', NULL, "No table and no progress bar."                                        \
+    }
 
 /* --config and --print-config, for the commands that take the options of the library. */
 #define CONFIG_FLAGS                                                                               \
@@ -62,7 +79,8 @@ struct arguments {
 /* Writes the effective configuration; returns an exit code. */
 int print_config(const arguments *arguments);
 
-extern const command command_compress, command_decompress, command_inspect, command_help;
+extern const command command_compress, command_decompress, command_inspect;
+extern const command command_eval, command_compare, command_help;
 extern const command *const commands[];
 
 /* Parses what follows the subcommand. Returns 0, or the exit code after saying what is wrong. Asks
@@ -74,6 +92,27 @@ void arguments_free(arguments *arguments);
 void say_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Says pal_error_message() on standard error; returns the exit code for the status. */
 int report_failure(pal_status status);
+
+/* ---------------------------------------------------------------- scoring.c */
+
+/* Flags of the commands that run models on data. */
+#define DATA_FLAG                                                                                  \
+    {                                                                                              \
+        "data", 'd', "DATA",                                                                       \
+            "The samples: a folder of images in which each subfolder is a class, the same in a "   \
+            ".tar, IDX files as MNIST has them, an .npz whose arrays are named as the model's "    \
+            "inputs, with or without labels, or a single image. Must be given."                    \
+    }
+#define RUN_FLAGS                                                                                  \
+    {"batch", 'b', "N", "Samples to run at once. (default 32)"},                                   \
+    {                                                                                              \
+        "threads", 0, "N", "How many threads work. (default: one for each processor)"              \
+    }
+
+/* Opens what --data names, and reads --batch, --threads and --output. Returns 0 or an exit code. */
+int open_data(const arguments *arguments, pal_data **data, pal_score_options *options);
+/* The most memory that the process has had resident, in bytes. */
+uint64_t peak_bytes(void);
 
 /* ---------------------------------------------------------------- manual.c */
 
@@ -110,11 +149,15 @@ typedef struct totals {
 /* Both return an exit code. */
 int print_report(FILE *out, const pal_report *report, const totals *totals);
 int print_weights(FILE *out, pal_model *model, const pal_options *options);
+void print_score(FILE *out, const pal_score *score, uint64_t peak_bytes);
+int print_comparison(FILE *out, const pal_comparison *comparison);
 
 /* ---------------------------------------------------------------- json.c */
 
 json_t *json_from_report(const pal_report *report, const totals *totals);
 json_t *json_from_model(pal_model *model, const pal_options *options);
+json_t *json_from_score(const pal_score *score, uint64_t peak_bytes);
+json_t *json_from_comparison(const pal_comparison *comparison);
 /* Writes to a file, or to standard output for "-". Takes over the reference. Returns 0 or an exit
  * code. */
 int json_write(json_t *json, const char *path);

@@ -8,7 +8,7 @@ static const flag flags[] = {
      "Where to write the compressed model; IN itself is allowed. Must be given."},
     {"json", 0, "FILE",
      "Also write the report as JSON; - writes it to standard output in the place of the table."},
-    {"quiet", 'q', NULL, "No table and no progress bar."},
+    QUIET_FLAG,
     {0},
 };
 
@@ -16,18 +16,17 @@ static int finish(const arguments *arguments, pal_model *model, const pal_report
                   uint64_t bytes, double started)
 {
     const totals totals = {"compressed", pal_model_bytes(model), bytes, now_seconds() - started};
-    bool json_to_stdout = arguments->json && strcmp(arguments->json, "-") == 0;
     int code = 0;
-    if (!arguments->quiet && !json_to_stdout)
+    if (wants_table(arguments))
         code = print_report(stdout, report, &totals);
-    if (!code && arguments->json)
-        code = json_write(json_from_report(report, &totals), arguments->json);
+    if (!code && flag_value(arguments, "json"))
+        code = json_write(json_from_report(report, &totals), flag_value(arguments, "json"));
     return code;
 }
 
 static int run(const arguments *arguments)
 {
-    if (arguments->print_config)
+    if (flag_value(arguments, "print-config"))
         return print_config(arguments);
     double started = now_seconds();
     pal_model *model = NULL;
@@ -36,15 +35,15 @@ static int run(const arguments *arguments)
     uint64_t bytes = 0;
     pal_status status = pal_options_check(arguments->options);
     if (!status)
-        status = pal_model_open(arguments->input, &model);
+        status = pal_model_open(arguments->inputs[0], &model);
     if (!status) {
         watch_interrupts();
-        progress_start(&progress, arguments->quiet);
+        progress_start(&progress, flag_value(arguments, "quiet"));
         status = pal_compress(model, arguments->options, progress_update, &progress, &report);
         progress_stop(&progress);
     }
     if (!status)
-        status = pal_model_save(model, arguments->output, &bytes);
+        status = pal_model_save(model, flag_value(arguments, "output"), &bytes);
     int code = status ? report_failure(status) : finish(arguments, model, report, bytes, started);
     pal_report_free(report);
     pal_model_free(model);
@@ -64,6 +63,7 @@ const command command_compress = {
         "OUT appears complete or not at all. A model that cannot express an option, because it was "
         "made for too old a version of its format, is refused before anything is written.",
     .flags = flags,
+    .needs = "output",
     .library_options = true,
     .inputs = 1,
     .run = run,

@@ -4,7 +4,7 @@ static const flag flags[] = {
     {"output", 'o', "OUT", "Where to write the decompressed model. Must be given."},
     {"json", 0, "FILE",
      "Also write the report as JSON; - writes it to standard output in the place of the table."},
-    {"quiet", 'q', NULL, "No table and no progress bar."},
+    QUIET_FLAG,
     {0},
 };
 
@@ -15,26 +15,25 @@ static int run(const arguments *arguments)
     pal_report *report = NULL;
     progress progress;
     uint64_t bytes = 0;
-    pal_status status = pal_model_open(arguments->input, &model);
+    pal_status status = pal_model_open(arguments->inputs[0], &model);
     if (!status) {
         watch_interrupts();
-        progress_start(&progress, arguments->quiet);
+        progress_start(&progress, flag_value(arguments, "quiet"));
         status = pal_decompress(model, progress_update, &progress, &report);
         progress_stop(&progress);
     }
     if (!status)
-        status = pal_model_save(model, arguments->output, &bytes);
+        status = pal_model_save(model, flag_value(arguments, "output"), &bytes);
     int code = 0;
     if (status) {
         code = report_failure(status);
     } else {
         const totals totals = {"decompressed", pal_model_bytes(model), bytes,
                                now_seconds() - started};
-        bool json_to_stdout = arguments->json && arguments->json[0] == '-' && !arguments->json[1];
-        if (!arguments->quiet && !json_to_stdout)
+        if (wants_table(arguments))
             code = print_report(stdout, report, &totals);
-        if (!code && arguments->json)
-            code = json_write(json_from_report(report, &totals), arguments->json);
+        if (!code && flag_value(arguments, "json"))
+            code = json_write(json_from_report(report, &totals), flag_value(arguments, "json"));
     }
     pal_report_free(report);
     pal_model_free(model);
@@ -50,6 +49,7 @@ const command command_decompress = {
         "as the values that the runtime would compute from it. Weights compressed in other "
         "ways stay as they are and are listed.",
     .flags = flags,
+    .needs = "output",
     .inputs = 1,
     .run = run,
 };

@@ -8,14 +8,14 @@ static const flag flags[] = {
 
 static int run(const arguments *arguments)
 {
-    if (arguments->print_config)
+    if (flag_value(arguments, "print-config"))
         return print_config(arguments);
     pal_model *model = NULL;
     int code = 0;
-    pal_status status = pal_model_open(arguments->input, &model);
+    pal_status status = pal_model_open(arguments->inputs[0], &model);
     if (status)
         code = report_failure(status);
-    else if (arguments->json)
+    else if (flag_value(arguments, "json"))
         code = json_write(json_from_model(model, arguments->options), "-");
     else
         code = print_weights(stdout, model, arguments->options);

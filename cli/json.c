@@ -115,6 +115,49 @@ json_t *json_from_model(pal_model *model, const pal_options *options)
     return object;
 }
 
+/* JSON has no infinity. */
+static json_t *finite(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+json_t *json_from_score(const pal_score *score, uint64_t peak_bytes)
+{
+    json_t *object = json_object();
+    put(object, "samples", json_integer((json_int_t)score->samples));
+    put(object, "top1", score->labelled ? json_real(score->top1) : json_null());
+    put(object, "top5", score->labelled ? json_real(score->top5) : json_null());
+    put(object, "agreement",
+        score->compared && score->classes ? json_real(score->agreement) : json_null());
+    put(object, "psnr", score->compared ? finite(score->psnr) : json_null());
+    put(object, "kl_divergence",
+        score->compared && score->classes ? finite(score->kl_divergence) : json_null());
+    put(object, "seconds", json_real(score->seconds));
+    put(object, "samples_per_second",
+        json_real(score->seconds > 0 ? (double)score->samples / score->seconds : 0));
+    put(object, "peak_bytes", json_integer((json_int_t)peak_bytes));
+    put(object, "one_by_one", json_boolean(score->one_by_one));
+    return object;
+}
+
+json_t *json_from_comparison(const pal_comparison *comparison)
+{
+    json_t *object = json_object(), *layers = json_array();
+    for (size_t i = 0; i < pal_comparison_count(comparison); i++) {
+        const pal_layer_error *layer = pal_comparison_get(comparison, i);
+        json_t *entry = json_object();
+        put(entry, "name", text(layer->name));
+        put(entry, "op", text(layer->op));
+        put(entry, "relative", finite(layer->relative));
+        put(entry, "snr", finite(layer->snr));
+        put(entry, "psnr", finite(layer->psnr));
+        put(entry, "own", finite(layer->own));
+        append(layers, entry);
+    }
+    put(object, "layers", layers);
+    return object;
+}
+
 int json_write(json_t *json, const char *path)
 {
     const size_t flags = JSON_INDENT(2);

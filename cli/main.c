@@ -3,8 +3,13 @@
 
 #include "cli.h"
 
-const command *const commands[] = {&command_compress, &command_decompress, &command_inspect,
-                                   &command_help, NULL};
+const command *const commands[] = {&command_compress,
+                                   &command_decompress,
+                                   &command_inspect,
+                                   &command_eval,
+                                   &command_compare,
+                                   &command_help,
+                                   NULL};
 
 static const command *find_command(const char *name)
 {
@@ -21,12 +26,12 @@ static const flag help_flags[] = {
 
 static int run_help(const arguments *arguments)
 {
-    const command *topic = arguments->input ? find_command(arguments->input) : NULL;
-    if (arguments->input && !topic) {
-        say_error("there is no command %s; try palettize --help", arguments->input);
+    const command *topic = arguments->inputs[0] ? find_command(arguments->inputs[0]) : NULL;
+    if (arguments->inputs[0] && !topic) {
+        say_error("there is no command %s; try palettize --help", arguments->inputs[0]);
         return EXIT_BAD_USAGE;
     }
-    if (arguments->man)
+    if (flag_value(arguments, "man"))
         print_manual_page(stdout);
     else if (topic)
         print_usage(stdout, topic);

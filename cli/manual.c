@@ -52,6 +52,17 @@ static void print_flag(FILE *out, const flag *flag)
     print_wrapped(out, flag->help, 8);
 }
 
+static void print_data_option(FILE *out, const pal_data_option *option)
+{
+    char name[64];
+    option_name(name, sizeof name, option->name);
+    fprintf(out, "  %s %s", name, option->argument);
+    if (option->default_value)
+        fprintf(out, "  (default %s)", option->default_value);
+    fputc('\n', out);
+    print_wrapped(out, option->help, 8);
+}
+
 static void print_library_option(FILE *out, const pal_option *option)
 {
     char name[64];
@@ -72,6 +83,8 @@ void print_usage(FILE *out, const command *command)
         print_library_option(out, pal_option_get(i));
     for (const flag *flag = command->flags; flag->name; flag++)
         print_flag(out, flag);
+    for (size_t i = 0; command->data_options && pal_data_option_get(i); i++)
+        print_data_option(out, pal_data_option_get(i));
     fputs("  -h, --help\n        This text.\n", out);
 }
 
@@ -142,6 +155,8 @@ static void print_roff_command(FILE *out, const command *command)
     if (command->library_options) {
         fputs(".PP\nand the options of palettization below.\n", out);
     }
+    if (command->data_options)
+        fputs(".PP\nand the options of data below.\n", out);
 }
 
 void print_manual_page(FILE *out)
@@ -176,6 +191,13 @@ void print_manual_page(FILE *out)
         print_roff_option(out, name, option->choices ? option->choices : placeholder(option),
                           option->default_value, option->help);
     }
+    fputs(".SH OPTIONS OF DATA\n", out);
+    for (size_t i = 0; pal_data_option_get(i); i++) {
+        const pal_data_option *option = pal_data_option_get(i);
+        char name[64];
+        option_name(name, sizeof name, option->name);
+        print_roff_option(out, name, option->argument, option->default_value, option->help);
+    }
     fputs(".SH FIGURES\n"
           "mse is the mean over the elements of a weight of the squared difference between the "
           "original and the palettized value. psnr is 10 log10(peak^2 / mse) in decibels, peak the "
@@ -192,6 +214,7 @@ void print_manual_page(FILE *out)
           "palettize compress model.mlpackage \\-o small.mlpackage \\-\\-nbits 2 \\e\n"
           "    \\-\\-granularity per_grouped_channel \\-\\-group\\-size 8 \\-\\-json report.json\n"
           "palettize decompress small.mlpackage \\-o plain.mlpackage\n"
+          "palettize eval small.mlpackage \\-\\-data images/ \\-\\-reference model.mlpackage\n"
           ".fi\n",
           out);
 }

@@ -228,3 +228,60 @@ int print_weights(FILE *out, pal_model *model, const pal_options *options)
     free(t.cells);
     return finish_table(t.failed);
 }
+
+/* ---------------------------------------------------------------- scores */
+
+void print_score(FILE *out, const pal_score *score, uint64_t peak_bytes)
+{
+    char peak[CELL];
+    put_bytes(peak, peak_bytes);
+    if (score->labelled)
+        fprintf(out, "top-1         %8.2f %%\ntop-5         %8.2f %%\n", score->top1, score->top5);
+    if (score->compared && score->classes)
+        fprintf(out, "agreement     %8.2f %%  of places have the reference's class\n",
+                score->agreement);
+    if (score->compared && isinf(score->psnr))
+        fprintf(out, "psnr             equal\n");
+    else if (score->compared)
+        fprintf(out, "psnr          %8.2f dB\n", score->psnr);
+    if (score->compared && score->classes)
+        fprintf(out, "KL divergence %8.5f nats\n", score->kl_divergence);
+    fprintf(out, "\n%llu samples, %.1f a second, %.2f s; peak memory %s\n",
+            (unsigned long long)score->samples,
+            score->seconds > 0 ? (double)score->samples / score->seconds : 0.0, score->seconds,
+            peak);
+    if (score->one_by_one)
+        fprintf(out, "the model's operators mix samples of a batch: they ran one at a time\n");
+}
+
+/* A bar that grows with the error. */
+static void put_bar(char *cell, double relative)
+{
+    const int full = relative >= 1 ? 20 : (int)(20 * relative + 0.5);
+    memset(cell, '#', (size_t)full);
+    cell[full] = 0;
+}
+
+int print_comparison(FILE *out, const pal_comparison *comparison)
+{
+    static const char *const headings[] = {"layer",  "operator", "own error",   "so far",
+                                           "SNR dB", "psnr dB",  "error so far"};
+    static const bool right[] = {false, false, true, true, true, true, false};
+    table t = {.columns = 7, .headings = headings, .right = right};
+    for (size_t i = 0; i < pal_comparison_count(comparison); i++) {
+        const pal_layer_error *layer = pal_comparison_get(comparison, i);
+        char(*row)[CELL] = table_row(&t);
+        if (!row)
+            break;
+        copy_printable(row[0], CELL, layer->name);
+        copy_printable(row[1], CELL, layer->op);
+        snprintf(row[2], CELL, "%.3g %%", 100 * layer->own);
+        snprintf(row[3], CELL, "%.3g %%", 100 * layer->relative);
+        snprintf(row[4], CELL, isinf(layer->snr) ? "equal" : "%.2f", layer->snr);
+        snprintf(row[5], CELL, isinf(layer->psnr) ? "equal" : "%.2f", layer->psnr);
+        put_bar(row[6], layer->relative);
+    }
+    table_print(out, &t);
+    free(t.cells);
+    return finish_table(t.failed);
+}

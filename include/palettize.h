@@ -319,6 +319,107 @@ PAL_API pal_status pal_session_run(pal_session *session, const pal_tensor *input
 /* The i-th output of the last run, NULL past the last or before a run. Valid until the next run. */
 PAL_API const pal_tensor *pal_session_output(const pal_session *session, size_t i);
 
+/* ---------------------------------------------------------------- data */
+
+/* How samples become what a model takes: the mean to subtract, the size to bring images to, which
+ * part of the data. As with compression, options have names; the command line is made from their
+ * list. */
+typedef struct pal_data_options pal_data_options;
+
+typedef struct pal_data_option {
+    const char *name;          /* "shuffle_seed"; on the command line --shuffle-seed */
+    const char *argument;      /* placeholder in usage lines: "N" */
+    const char *default_value; /* NULL: unset by default */
+    const char *help;
+} pal_data_option;
+
+/* The i-th option, or NULL past the last. */
+PAL_API const pal_data_option *pal_data_option_get(size_t i);
+
+PAL_API pal_status pal_data_options_new(pal_data_options **out);
+PAL_API void pal_data_options_free(pal_data_options *options);
+
+/* Sets an option from text, as a user would write it: "mean", "0.485 0.456 0.406". A dash in `name`
+ * counts as an underscore. PAL_ERROR_ARGUMENT names the option and what it takes. */
+PAL_API pal_status pal_data_options_set(pal_data_options *options, const char *name,
+                                        const char *value);
+
+/* Samples, with labels or without. */
+typedef struct pal_data pal_data;
+
+/* Opens a folder of images (JPEG, PNG; each subfolder is a class, in the byte order of names), the
+ * same in a .tar, IDX files (MNIST's format, gzipped or not), an .npz with arrays named as the
+ * model's inputs and, if there are labels, `labels`, or a single image. options may be NULL. */
+PAL_API pal_status pal_data_open(const char *path, const pal_data_options *options, pal_data **out);
+PAL_API void pal_data_free(pal_data *data);
+
+PAL_API uint64_t pal_data_count(const pal_data *data);
+/* -1 where there are no labels. */
+PAL_API int64_t pal_data_label(const pal_data *data, uint64_t i);
+/* NULL where classes have no names. */
+PAL_API const char *pal_data_class_name(const pal_data *data, size_t label);
+
+/* Reads sample i as one sample of a model's inputs, described as pal_session_input() does: the
+ * first dimension of each is the batch's and not looked at. values[k] receives input k. Dimensions
+ * that are PAL_ANY there are as the data has them and come back in inputs[k].shape; if any is, call
+ * with values NULL first, to learn how much room is needed. */
+PAL_API pal_status pal_data_read(const pal_data *data, uint64_t i, pal_tensor *inputs, size_t count,
+                                 void *const *values);
+
+/* ---------------------------------------------------------------- scoring a model */
+
+typedef struct pal_score {
+    uint64_t samples;
+    bool labelled; /* the data has labels: top1 and top5 are set */
+    double top1,
+        top5;      /* percent of samples whose label is the largest output, among the 5 largest */
+    bool compared; /* there was a reference: psnr is set */
+    double psnr;   /* dB, of the output against the reference's: 10 log10(peak^2 / mse), peak its
+                      largest magnitude; infinity where equal */
+    bool classes;  /* and the output holds scores of classes: these are set */
+    double agreement; /* percent of places where both have their largest score at the same class */
+    double kl_divergence; /* mean over places of KL(reference || model), in nats; softmax of scores
+                             that are no probabilities yet */
+    double seconds;       /* from the first sample to the last, reading the data included */
+    bool one_by_one;      /* the model could not be run in batches */
+} pal_score;
+
+typedef struct pal_score_options {
+    size_t batch;       /* samples at once; 0: 32 */
+    int threads;        /* 0: all processors */
+    const char *output; /* the output that is scored; NULL: the model's first */
+} pal_score_options;
+
+/* Runs the model on all samples. reference may be NULL: another model with the same inputs, mostly
+ * the one before compression, so that no labels are needed. options and progress may be NULL;
+ * progress counts samples. */
+PAL_API pal_status pal_evaluate(pal_model *model, pal_model *reference, const pal_data *data,
+                                const pal_score_options *options, pal_progress progress, void *user,
+                                pal_score *score);
+
+/* Where in a network the error arises: what an operator with weights gives in one model and in the
+ * other, on the same samples. */
+typedef struct pal_layer_error {
+    const char *name; /* of the value, the same in both models */
+    const char *op;
+    double relative; /* |a - b| / |b| over all elements, in the Euclidean norm */
+    double snr;      /* dB: -20 log10(relative) */
+    double psnr;     /* dB, peak the largest magnitude in b */
+    double own; /* the same as `relative`, for this operator alone: with the weights of a, on what
+                   b gives it */
+} pal_layer_error;
+
+typedef struct pal_comparison pal_comparison;
+
+/* Compares a with b (mostly: compressed and original), layer after layer in the order of
+ * evaluation. Fails if they have no layer of a common name. */
+PAL_API pal_status pal_compare(pal_model *a, pal_model *b, const pal_data *data,
+                               const pal_score_options *options, pal_progress progress, void *user,
+                               pal_comparison **out);
+PAL_API size_t pal_comparison_count(const pal_comparison *comparison);
+PAL_API const pal_layer_error *pal_comparison_get(const pal_comparison *comparison, size_t i);
+PAL_API void pal_comparison_free(pal_comparison *comparison);
+
 /* ---------------------------------------------------------------- clustering plain buffers */
 
 /* Optimal weighted k-means in one dimension (the formulation of Gronlund et al., arXiv 1701.07204).

@@ -186,7 +186,7 @@ static pal_status set_colour(data_options *options, const char *value)
 }
 
 static const struct {
-    data_option shown;
+    pal_data_option shown;
     option_parse parse;
     bool for_images;
 } table[] = {
@@ -234,7 +234,7 @@ static const struct {
 
 enum { OPTIONS = sizeof table / sizeof *table };
 
-const data_option *data_option_get(size_t i)
+const pal_data_option *data_option_get(size_t i)
 {
     return i < OPTIONS ? &table[i].shown : NULL;
 }

@@ -42,16 +42,8 @@ typedef struct data_options {
     bool for_images; /* an option was set that has a meaning for images only */
 } data_options;
 
-/* What a user sees of an option. */
-typedef struct data_option {
-    const char *name;          /* "shuffle_seed"; on the command line --shuffle-seed */
-    const char *argument;      /* placeholder in usage lines: "N" */
-    const char *default_value; /* NULL: unset by default */
-    const char *help;
-} data_option;
-
 /* The i-th option, or NULL past the last. */
-const data_option *data_option_get(size_t i);
+const pal_data_option *data_option_get(size_t i);
 
 void data_options_default(data_options *options);
 /* Sets an option from text, as a user would write it. A dash in `name` counts as an underscore.

@@ -44,10 +44,13 @@ static pal_status open_source(const char *path, const char *split, source **out)
         return image_tar_open(path, split, out);
     if (is_idx_name(path))
         return idx_open(path, split, out);
-    return fail(PAL_ERROR_UNSUPPORTED,
-                "%s: not a kind of data that is read: a folder of images, .tar, .tar.gz, .tgz, "
-                "*-images-idx3-ubyte, *-images-idx3-ubyte.gz or .npz",
-                path);
+    if (is_image_name(path))
+        return image_file_open(path, split, out);
+    return fail(
+        PAL_ERROR_UNSUPPORTED,
+        "%s: not a kind of data that is read: an image, a folder of them, .tar, .tar.gz, .tgz, "
+        "*-images-idx3-ubyte, *-images-idx3-ubyte.gz or .npz",
+        path);
 }
 
 /* Which samples there are, and their order in epoch 0. */

@@ -9,6 +9,7 @@
  * looked for in that; an IDX file NAME-images-idx3-ubyte (MNIST), packed by gzip or not, with its
  *       NAME-labels-idx1-ubyte beside it, or a folder with such files, NAME being the split (t10k
  *       counts as test);
+ *   a single image, without a label;
  *   an .npz of arrays named as the model's inputs, and `labels` (integers), which may be missing.
  *       The first dimension counts the samples. Values are taken as they are.
  *

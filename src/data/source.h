@@ -35,6 +35,10 @@ pal_status npz_open(const char *path, const char *split, source **out);
 /* A file, or a folder that holds one for each split. */
 pal_status idx_open(const char *path, const char *split, source **out);
 
+pal_status image_file_open(const char *path, const char *split, source **out);
+/* Whether a file's name is that of an image which is read. */
+bool is_image_name(const char *path);
+
 /* Whether a file's name is that of IDX images, and whether a folder has such files. */
 bool is_idx_name(const char *path);
 pal_status is_idx_folder(const char *path, bool *out);

@@ -11,6 +11,7 @@
 #include "base/parallel.h"
 #include "engine/engine.h"
 #include "engine/fuse.h"
+#include "engine/session.h"
 #include "format/format.h"
 #include "graph/rebatch.h"
 
@@ -78,22 +79,37 @@ static pal_status describe(pal_session *session)
     return PAL_OK;
 }
 
-pal_status pal_session_open(pal_model *model, int threads, pal_session **out)
+pal_status session_new(pal_model *model, graph *graph, int threads, pal_session **out)
 {
     pal_session *session = mem_zeroed(1, sizeof *session);
-    if (!session)
+    if (!session) {
+        graph_free(graph);
         return fail_memory("a session");
+    }
     session->model = model;
+    session->graph = graph;
     session->threads = threads > 0 ? threads : parallel_processors();
-    pal_status status = graph_lower(model, &session->graph);
-    if (!status)
-        status = describe(session);
+    pal_status status = describe(session);
     if (status) {
         pal_session_free(session);
-        return fail_context(status, "%s", model->path);
+        return status;
     }
     *out = session;
     return PAL_OK;
+}
+
+pal_status pal_session_open(pal_model *model, int threads, pal_session **out)
+{
+    graph *graph;
+    pal_status status = graph_lower(model, &graph);
+    if (!status)
+        status = session_new(model, graph, threads, out);
+    return status ? fail_context(status, "%s", model->path) : PAL_OK;
+}
+
+bool session_one_by_one(const pal_session *session)
+{
+    return session->one_by_one;
 }
 
 static void prepared_free(prepared *prepared)

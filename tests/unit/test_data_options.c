@@ -97,7 +97,7 @@ static void declared(void **state)
 {
     (void)state;
     size_t i = 0;
-    for (const data_option *option; (option = data_option_get(i)); i++) {
+    for (const pal_data_option *option; (option = data_option_get(i)); i++) {
         assert_true(option->name && option->argument && option->help);
         data_options options, defaults;
         data_options_default(&options);

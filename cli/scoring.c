@@ -1,0 +1,32 @@
+/* What the commands that run models on data share. */
+#include <sys/resource.h>
+
+#include "cli.h"
+
+int open_data(const arguments *arguments, pal_data **data, pal_score_options *options)
+{
+    long batch = 0, threads = 0;
+    int code = flag_number(arguments, "batch", 1, &batch);
+    if (!code)
+        code = flag_number(arguments, "threads", 1, &threads);
+    if (code)
+        return code;
+    *options = (pal_score_options){.batch = (size_t)batch,
+                                   .threads = (int)(threads > 1024 ? 1024 : threads),
+                                   .output = flag_value(arguments, "output")};
+    const pal_status status =
+        pal_data_open(flag_value(arguments, "data"), arguments->data_options, data);
+    return status ? report_failure(status) : 0;
+}
+
+uint64_t peak_bytes(void)
+{
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage))
+        return 0;
+#ifdef __APPLE__
+    return (uint64_t)usage.ru_maxrss;
+#else
+    return (uint64_t)usage.ru_maxrss * 1024;
+#endif
+}

@@ -1,0 +1,97 @@
+/* The public door to datasets. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "method/feed.h"
+
+struct pal_data_options {
+    data_options options;
+};
+
+const pal_data_option *pal_data_option_get(size_t i)
+{
+    return data_option_get(i);
+}
+
+pal_status pal_data_options_new(pal_data_options **out)
+{
+    pal_data_options *options = mem_zeroed(1, sizeof *options);
+    if (!options)
+        return fail_memory("options");
+    data_options_default(&options->options);
+    *out = options;
+    return PAL_OK;
+}
+
+void pal_data_options_free(pal_data_options *options)
+{
+    free(options);
+}
+
+pal_status pal_data_options_set(pal_data_options *options, const char *name, const char *value)
+{
+    return data_options_set(&options->options, name, value);
+}
+
+pal_status pal_data_open(const char *path, const pal_data_options *options, pal_data **out)
+{
+    data_options defaults;
+    data_options_default(&defaults);
+    pal_data *data = mem_zeroed(1, sizeof *data);
+    if (!data)
+        return fail_memory("a dataset");
+    pal_status status = dataset_open(path, options ? &options->options : &defaults, &data->set);
+    if (status) {
+        free(data);
+        return status;
+    }
+    *out = data;
+    return PAL_OK;
+}
+
+void pal_data_free(pal_data *data)
+{
+    if (!data)
+        return;
+    dataset_close(data->set);
+    free(data);
+}
+
+uint64_t pal_data_count(const pal_data *data)
+{
+    return dataset_count(data->set);
+}
+
+int64_t pal_data_label(const pal_data *data, uint64_t i)
+{
+    return i < dataset_count(data->set) ? dataset_label(data->set, i) : -1;
+}
+
+const char *pal_data_class_name(const pal_data *data, size_t label)
+{
+    return label < dataset_class_count(data->set) ? dataset_class_name(data->set, label) : NULL;
+}
+
+pal_status pal_data_read(const pal_data *data, uint64_t i, pal_tensor *inputs, size_t count,
+                         void *const *values)
+{
+    if (i >= dataset_count(data->set))
+        return fail(PAL_ERROR_ARGUMENT, "sample %llu of %llu", (unsigned long long)i,
+                    (unsigned long long)dataset_count(data->set));
+    data_input *wanted = mem_zeroed(count, sizeof *wanted);
+    if (!wanted)
+        return fail_memory("a sample");
+    pal_status status = PAL_OK;
+    for (size_t k = 0; !status && k < count; k++)
+        status = data_input_of(&inputs[k], &wanted[k]);
+    if (!status)
+        status = dataset_resolve(data->set, i, wanted, count);
+    for (size_t k = 0; !status && k < count; k++)
+        for (size_t d = 0; d < wanted[k].rank; d++)
+            inputs[k].shape[d + 1] = (int64_t)wanted[k].shape[d];
+    if (!status && values)
+        status = dataset_read(data->set, i, wanted, count, values);
+    free(wanted);
+    return status;
+}

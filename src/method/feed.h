@@ -1,0 +1,34 @@
+/* Samples on their way into sessions: batches of one size, read ahead by threads of their own. */
+#ifndef PAL_METHOD_FEED_H
+#define PAL_METHOD_FEED_H
+
+#include "data/dataset.h"
+
+struct pal_data {
+    dataset *set;
+};
+
+/* What data is to deliver for a model's input: one sample, without the batch's dimension. */
+pal_status data_input_of(const pal_tensor *input, data_input *out);
+
+typedef struct feed feed;
+
+/* A batch. It always has the size that was asked for: where the data ends, the last sample is
+ * repeated, and `count` says how many are to be counted. */
+typedef struct feed_batch {
+    size_t count;             /* 0 at the end */
+    const pal_tensor *inputs; /* as many as the session has */
+    size_t input_count;
+    const int64_t *labels; /* of the `count` samples, or NULL */
+} feed_batch;
+
+/* Reads the inputs of the session from the data, `batch` samples at once (but not more than there
+ * are; if the model fixes a batch, a multiple of that). threads: of the engine; a part of as many
+ * reads. */
+pal_status feed_open(const pal_data *data, const pal_session *session, size_t batch, int threads,
+                     feed **out);
+/* Valid until the next call. */
+pal_status feed_next(feed *feed, feed_batch *out);
+void feed_close(feed *feed);
+
+#endif
