@@ -13,6 +13,11 @@
 pal_status graph_infer(const graph_node *node, const graph_value *const *inputs,
                        graph_value *outputs);
 
+/* The same for types alone: shapes need not be known. It checks how many inputs there are and that
+ * their types agree. Of OP_IF it knows nothing. */
+pal_status graph_infer_types(const graph_node *node, const graph_value *const *inputs,
+                             graph_value *outputs);
+
 uint64_t graph_elements(const graph_value *value);
 
 /* An axis that may count from the end, as an index below `rank`. */
@@ -22,12 +27,17 @@ pal_status resolve_axis(const graph_node *node, int64_t axis, size_t rank, size_
 pal_status resolve_axes(const graph_node *node, const graph_value *axes, size_t rank,
                         bool flags[PAL_MAX_RANK]);
 
+/* The axes of a layer, RMS or Lp normalisation of a value of this rank. */
+pal_status resolve_norm_axes(const graph_node *node, size_t rank, bool flags[PAL_MAX_RANK]);
+
 /* The shape that both broadcast to. */
 pal_status resolve_broadcast(const graph_node *node, const graph_value *a, const graph_value *b,
                              size_t *rank, int64_t shape[PAL_MAX_RANK]);
 
 /* A convolution's or a pool's window on an input: every number explicit. For transposed
- * convolutions pad_begin and pad_end are what is cut from the result, and `output` its extents. */
+ * convolutions pad_begin and pad_end are what is cut from the result, and `output` its extents:
+ * (input - 1) stride + (kernel - 1) dilation + 1 - pad_begin - pad_end. There pad_end includes the
+ * output padding and may be negative: zeros follow. */
 typedef struct window_geometry {
     size_t spatial;
     int64_t kernel[GRAPH_MAX_SPATIAL], stride[GRAPH_MAX_SPATIAL], dilation[GRAPH_MAX_SPATIAL];
@@ -63,5 +73,20 @@ typedef struct resize_geometry {
 
 pal_status resolve_resize(const graph_node *node, const graph_value *const *inputs,
                           resize_geometry *out);
+
+/* An einsum: its equation with each letter, and each dimension that an ellipsis stands for, as a
+ * number below label_count. An operand's extent is the label's, or 1: broadcast. A label may occur
+ * twice in an operand (a diagonal). */
+enum { EINSUM_MAX_LABELS = 52 + PAL_MAX_RANK, EINSUM_MAX_OPERANDS = 16 };
+
+typedef struct einsum_geometry {
+    size_t label_count, output_rank;
+    int64_t extent[EINSUM_MAX_LABELS];
+    uint8_t output[PAL_MAX_RANK];
+    uint8_t operands[EINSUM_MAX_OPERANDS][PAL_MAX_RANK];
+} einsum_geometry;
+
+pal_status resolve_einsum(const graph_node *node, const graph_value *const *inputs,
+                          einsum_geometry *out);
 
 #endif

@@ -35,7 +35,8 @@ typedef enum graph_op {
     OP_GROUP_NORM,    /* x F, scale? F [C], shift? F [C]; norm.epsilon, norm.groups */
     OP_LAYER_NORM,    /* x F, scale? F, shift? F; norm.epsilon, norm.axes -> y, mean?, 1/sigma? */
     OP_RMS_NORM,      /* x F, scale? F; norm.epsilon, norm.axes: x / sqrt(mean(x^2) + epsilon) */
-    OP_LP_NORM,       /* x F; norm.p (1 or 2), norm.axes, norm.epsilon: x / max(|x|_p, epsilon) */
+    OP_LP_NORM,       /* x F; norm.p (1 or 2), norm.axes, norm.epsilon: x / max(|x|_p, epsilon).
+                         All three: resolve_norm_axes() */
     OP_LRN,           /* x F; lrn */
 
     /* ---- element by element */
@@ -232,7 +233,7 @@ typedef struct op_attributes {
         struct {
             float epsilon;
             int64_t groups, p;
-            size_t axis_count;
+            size_t axis_count; /* 0: every axis from axes[0] to the last */
             int64_t axes[PAL_MAX_RANK];
         } norm;
         struct {

@@ -1,0 +1,75 @@
+/* Convolutions and pools. */
+#include "graph/onnx/lowering.h"
+
+/* The numbers of an attribute, one for each spatial dimension; where it is not given, `otherwise`.
+ */
+static void read_extents(lowering *low, const char *name, int64_t otherwise, int64_t *out)
+{
+    for (size_t d = 0; d < GRAPH_MAX_SPATIAL; d++)
+        out[d] = otherwise;
+    attribute_ints(low, name, out, GRAPH_MAX_SPATIAL);
+}
+
+static window read_window(lowering *low)
+{
+    static const char *const rules[] = {"NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER", NULL};
+    static const pad_rule meanings[] = {PAD_EXPLICIT, PAD_VALID, PAD_SAME_UPPER, PAD_SAME_LOWER};
+    window window = {.groups = attribute_int(low, "group", 1)};
+    int64_t pads[2 * GRAPH_MAX_SPATIAL] = {0};
+    window.rule = meanings[attribute_choice(low, "auto_pad", 0, rules)];
+    read_extents(low, "kernel_shape", 0, window.kernel);
+    read_extents(low, "strides", 1, window.stride);
+    read_extents(low, "dilations", 1, window.dilation);
+    read_extents(low, "output_padding", 0, window.output_padding);
+    read_extents(low, "output_shape", 0, window.output_shape);
+    const size_t count = attribute_ints(low, "pads", pads, 2 * GRAPH_MAX_SPATIAL);
+    for (size_t d = 0; count != NONE && d < count / 2; d++) {
+        window.pad_begin[d] = pads[d];
+        window.pad_end[d] = pads[count / 2 + d];
+    }
+    return window;
+}
+
+static void lower_conv(lowering *low, int kind)
+{
+    const op_attributes attributes = {.window = read_window(low)};
+    give(low, 0,
+         emit(low, (graph_op)kind, &attributes, VALUES(need(low, 0), need(low, 1), want(low, 2))));
+}
+
+static void lower_pool(lowering *low, int kind)
+{
+    op_attributes attributes = {.window = read_window(low)};
+    size_t results[2];
+    attributes.pool.kind = kind;
+    attributes.pool.ceil = attribute_int(low, "ceil_mode", 0) != 0;
+    attributes.pool.include_pads = attribute_int(low, "count_include_pad", 0) != 0;
+    attributes.pool.p = attribute_int(low, "p", 2);
+    attributes.pool.column_major = attribute_int(low, "storage_order", 0) != 0;
+    const size_t x = need(low, 0);
+    emit_all(low, OP_POOL, &attributes, VALUES(x), results, has_output(low, 1) ? 2 : 1);
+    give(low, 0, results[0]);
+    if (has_output(low, 1))
+        give(low, 1, results[1]);
+}
+
+static void lower_global(lowering *low, int kind)
+{
+    op_attributes attributes = {0};
+    attributes.pool.kind = kind;
+    attributes.pool.global = true;
+    attributes.pool.p = attribute_int(low, "p", 2);
+    give(low, 0, emit(low, OP_POOL, &attributes, VALUES(need(low, 0))));
+}
+
+const onnx_operator window_operators[] = {
+    {"Conv", lower_conv, OP_CONV},
+    {"ConvTranspose", lower_conv, OP_CONV_TRANSPOSE},
+    {"MaxPool", lower_pool, POOL_MAX},
+    {"AveragePool", lower_pool, POOL_AVERAGE},
+    {"LpPool", lower_pool, POOL_LP},
+    {"GlobalMaxPool", lower_global, POOL_MAX},
+    {"GlobalAveragePool", lower_global, POOL_AVERAGE},
+    {"GlobalLpPool", lower_global, POOL_LP},
+    {0},
+};
