@@ -230,6 +230,11 @@ step *plan_add_step(plan *plan, const graph_node *node, const char *what,
     return added;
 }
 
+step *plan_last_step(plan *plan)
+{
+    return &plan->steps[plan->step_count - 1];
+}
+
 static pal_status run_reorder(const step *step)
 {
     return onednn_reorder_run(step->state, step->reads[0], step->writes[0]);

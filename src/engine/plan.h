@@ -96,6 +96,9 @@ step *plan_add_step(plan *plan, const graph_node *node, const char *what,
 pal_status plan_simple(plan *plan, const graph_node *node, const char *what,
                        pal_status (*run)(const step *), void *state, void (*release)(void *));
 
+/* The step that was added last. */
+step *plan_last_step(plan *plan);
+
 /* ---------------------------------------------------------------- making and running one */
 
 /* Plans a static graph, which must outlive the plan. Weights that only live on in another layout
