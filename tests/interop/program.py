@@ -65,6 +65,11 @@ class Program:
                         self.producers[use] = maker
                         uses_of[id(maker)].append(use)
             position += 1
+        for _, op in reversed(flat):  # what serves only another constexpr serves its uses
+            for argument in op.inputs.values() if is_compressed(op) else ():
+                for binding in argument.arguments:
+                    if binding.name in makers:
+                        uses_of[id(makers[binding.name])] += uses_of[id(op)]
         self.nodes[name] = [
             Node(depth, op, uses_of[id(op)]) for depth, op in flat if op.type != "const"
         ]
