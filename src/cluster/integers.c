@@ -65,6 +65,15 @@ static void round_table(const scalar_workspace *w, grid integers, integer_scale 
         put_entry(w, scale, i, integer_entry(integers, w->grid, scale, from->centroid[i]), to);
 }
 
+/* Whether rounding has moved an entry by more than rounding does: the scale is too small for it. */
+static bool clips(const scalar_lut *rounded, const scalar_lut *from)
+{
+    for (unsigned i = 0; i < from->size; i++)
+        if (!integer_is_near(rounded->centroid[i], from->centroid[i], rounded->scale))
+            return true;
+    return false;
+}
+
 /* The best table with this scale. */
 static pal_status cluster_table(scalar_workspace *w, grid integers, integer_scale scale,
                                 scalar_lut *to)
@@ -120,6 +129,8 @@ pal_status scalar_lut_integers(scalar_workspace *w, grid integers, bool fixed, s
         return status;
     for (int i = 0; i < INTEGER_SCALES; i++) {
         round_table(w, integers, scales[i], lut, &trial);
+        if (fixed && i && clips(&trial, lut))
+            continue;
         rank(best, BEST, kmeans1d_gain(&w->bins, &w->kmeans, trial.size, trial.centroid),
              scales[i]);
     }

@@ -29,6 +29,14 @@ int integer_entry(grid integers, grid grid, integer_scale scale, double value);
 /* What an entry stands for. */
 double integer_value(grid grid, integer_scale scale, int entry);
 
+/* Whether an entry that was rounded came out no farther away than that explains: half a unit, and
+ * half a last bit of the weights' type. */
+static inline bool integer_is_near(double rounded, double value, double scale)
+{
+    double distance = rounded - value;
+    return distance <= 0.75 * scale && -distance <= 0.75 * scale;
+}
+
 /* Makes an integer table of `lut`, which one of the scalar_lut_ functions has filled for the same
  * bins. `fixed`: its entries are given, and are only rounded; otherwise the clustering may move. */
 pal_status scalar_lut_integers(scalar_workspace *workspace, grid integers, bool fixed,

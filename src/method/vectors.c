@@ -183,8 +183,17 @@ typedef struct integer_search {
     int *entries;
 } integer_search;
 
-/* The scale at which the means lose least. */
-static integer_scale best_scale(const group_vectors *v, const integer_search *s, unsigned k)
+static bool clips(const group_vectors *v, const integer_search *s, double scale, unsigned k)
+{
+    for (size_t i = 0; i < k * v->dim; i++)
+        if (!integer_is_near((double)s->rounded[i], (double)s->means[i], scale))
+            return true;
+    return false;
+}
+
+/* The scale at which the means lose least; `fixed` ones must be in its range. */
+static integer_scale best_scale(const group_vectors *v, const integer_search *s, unsigned k,
+                                bool fixed)
 {
     integer_scale scales[INTEGER_SCALES];
     float low = s->means[0], high = s->means[0];
@@ -197,7 +206,7 @@ static integer_scale best_scale(const group_vectors *v, const integer_search *s,
     double least = INFINITY;
     for (size_t i = 0; i < INTEGER_SCALES; i++) {
         double raised = round_to(v, scales[i], s->means, s->mass, k, s->rounded, s->entries);
-        if (raised < least) {
+        if (raised < least && !(fixed && i && clips(v, s, scales[i].scale, k))) {
             least = raised;
             best = i;
         }
@@ -218,7 +227,7 @@ static pal_status search_integers(group_vectors *v, unsigned k, bool fixed, cons
         find_means(v, indices, k, s->mass, s->sums, s->means);
         if (fixed)
             memcpy(s->means, v->centroids, k * v->dim * sizeof *s->means);
-        integer_scale scale = best_scale(v, s, k);
+        integer_scale scale = best_scale(v, s, k, fixed);
         round_to(v, scale, s->means, s->mass, k, s->rounded, s->entries);
         status = vector_assign(&set, s->rounded, k, v->threads, indices, &error);
         if (status || !(error < least))
