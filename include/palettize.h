@@ -277,8 +277,9 @@ PAL_API void pal_report_free(pal_report *report);
 
 /* Palettizes every weight that the options allow, in memory; pal_model_save() then writes the
  * result. `progress` and `report` may be NULL. If any option needs a newer version of the format
- * than the model has (Core ML: 3 bit, several LUTs and vectors need iOS18), PAL_ERROR_UNSUPPORTED
- * names both and nothing is changed. */
+ * than the model has (Core ML: 3 bit, several LUTs, vectors, integer LUTs and scales need iOS18),
+ * PAL_ERROR_UNSUPPORTED names both and nothing is changed. Pruned weights of Core ML packages from
+ * iOS18 on are palettized as well; their zeros stay. */
 PAL_API pal_status pal_compress(pal_model *model, const pal_options *options, pal_progress progress,
                                 void *user, pal_report **report);
 

@@ -74,25 +74,56 @@ static bool clips(const scalar_lut *rounded, const scalar_lut *from)
     return false;
 }
 
-/* The best table with this scale. */
-static pal_status cluster_table(scalar_workspace *w, grid integers, integer_scale scale,
-                                scalar_lut *to)
+/* Bins for choosing among whole numbers: neighbours are joined where there are many more than those
+ * could tell apart. The error is summed over the true ones afterwards. */
+typedef struct coarse_bins {
+    bins bins;
+    double *units; /* room for its values in units of a scale */
+} coarse_bins;
+
+static pal_status coarsen(scalar_workspace *w, coarse_bins *out)
 {
-    bins units = w->bins;
-    double entries[SCALAR_MAX_LUT];
-    if (!mem_grow((void **)&w->units, &w->units_capacity, units.count, sizeof *w->units))
+    enum { ENOUGH = 32768 };
+    const bins *all = &w->bins;
+    const size_t each = (all->count + ENOUGH - 1) / ENOUGH;
+    const size_t count = (all->count + each - 1) / each;
+    if (!mem_grow((void **)&w->coarse, &w->coarse_capacity, 3 * count, sizeof *w->coarse))
         return fail_memory("clustering weights");
+    *out = (coarse_bins){.bins = *all, .units = w->coarse + 2 * count};
+    if (each == 1)
+        return PAL_OK;
+    out->bins.count = count;
+    out->bins.value = w->coarse;
+    out->bins.mass = w->coarse + count;
+    for (size_t i = 0; i < count; i++) {
+        double mass = 0, sum = 0;
+        for (size_t j = i * each; j < all->count && j < (i + 1) * each; j++) {
+            mass += all->mass[j];
+            sum += all->mass[j] * all->value[j];
+        }
+        out->bins.mass[i] = mass;
+        out->bins.value[i] = sum / mass;
+    }
+    return PAL_OK;
+}
+
+/* The best table with this scale. */
+static pal_status cluster_table(scalar_workspace *w, const coarse_bins *coarse, grid integers,
+                                integer_scale scale, scalar_lut *to)
+{
+    bins units = coarse->bins;
+    double entries[SCALAR_MAX_LUT];
     for (size_t i = 0; i < units.count; i++)
-        w->units[i] = units.value[i] / scale.scale + scale.offset;
-    units.value = w->units;
+        coarse->units[i] = units.value[i] / scale.scale + scale.offset;
+    units.value = coarse->units;
     pal_status status = kmeans1d(&units, to->size, integers, &w->kmeans, entries);
     to->scale = scale.scale;
     to->offset = scale.offset;
     for (unsigned i = 0; !status && i < to->size; i++) {
         int entry = (int)entries[i];
         if (!isfinite(integer_value(w->grid, scale, entry)))
-            entry =
-                integer_entry(integers, w->grid, scale, w->bins.value[i ? w->bins.count - 1 : 0]);
+            entry = integer_entry(integers, w->grid, scale,
+                                  w->bins.value[entry > scale.offset ? w->bins.count - 1 : 0]);
         put_entry(w, scale, i, entry, to);
     }
     return status ? status : scalar_assign(w, to);
@@ -124,21 +155,24 @@ pal_status scalar_lut_integers(scalar_workspace *w, grid integers, bool fixed, s
     for (int i = 0; i < BEST; i++)
         best[i] = (ranked_scale){.gain = -INFINITY};
     integer_scales(integers, w->grid, lut->centroid[0], lut->centroid[lut->size - 1], scales);
-    pal_status status = kmeans1d_sums(&w->bins, w->grid, &w->kmeans);
+    coarse_bins coarse;
+    pal_status status = coarsen(w, &coarse);
+    if (!status)
+        status = kmeans1d_sums(&coarse.bins, w->grid, &w->kmeans);
     if (status)
         return status;
     for (int i = 0; i < INTEGER_SCALES; i++) {
         round_table(w, integers, scales[i], lut, &trial);
         if (fixed && i && clips(&trial, lut))
             continue;
-        rank(best, BEST, kmeans1d_gain(&w->bins, &w->kmeans, trial.size, trial.centroid),
+        rank(best, BEST, kmeans1d_gain(&coarse.bins, &w->kmeans, trial.size, trial.centroid),
              scales[i]);
     }
     round_table(w, integers, best[0].scale, lut, &found);
     status = scalar_assign(w, &found);
     for (int i = 0; !status && !fixed && i <= BEST; i++) {
         trial = *lut;
-        status = cluster_table(w, integers, i < BEST ? best[i].scale : scales[0], &trial);
+        status = cluster_table(w, &coarse, integers, i < BEST ? best[i].scale : scales[0], &trial);
         if (!status && trial.weighted_error < found.weighted_error)
             found = trial;
     }

@@ -12,7 +12,7 @@ void scalar_workspace_free(scalar_workspace *workspace)
     bins_free(&workspace->bins);
     kmeans1d_workspace_free(&workspace->kmeans);
     free(workspace->index_of_pattern);
-    free(workspace->units);
+    free(workspace->coarse);
     *workspace = (scalar_workspace){0};
 }
 

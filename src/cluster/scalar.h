@@ -30,8 +30,8 @@ typedef struct scalar_workspace {
     uint8_t place[SCALAR_MAX_LUT];   /* of the centroids in the table */
     grid grid;                       /* of the centroids */
     grid values;                     /* of the values in the bins */
-    double *units;                   /* the bins' values in units of an integer table's scale */
-    size_t units_capacity;
+    double *coarse;                  /* for integer tables: values and masses of fewer bins, and */
+    size_t coarse_capacity;          /* their values in units of the scale */
 } scalar_workspace;
 
 void scalar_workspace_free(scalar_workspace *workspace);

@@ -13,8 +13,10 @@ static pal_status find_scales(void *user, int thread, size_t i)
     const compression *c = user;
     target *t = &c->targets[i];
     (void)thread;
-    if (t->palette && t->palette->scale)
+    if (t->palette && t->palette->scale) {
         scales_find(t);
+        c->model->format->release(c->model, i);
+    }
     return PAL_OK;
 }
 
