@@ -119,6 +119,12 @@ uint64_t peak_bytes(void);
 void print_usage(FILE *out, const command *command);
 void print_overview(FILE *out);
 void print_manual_page(FILE *out);
+/* Words of `text`, wrapped, each line after `indent` spaces; a blank line in the text stays. */
+void print_wrapped(FILE *out, const char *text, int indent);
+
+/* ---------------------------------------------------------------- reference.c */
+
+void print_option_reference(FILE *out);
 
 /* ---------------------------------------------------------------- progress.c */
 
