@@ -36,7 +36,7 @@ test: setup
 	@scripts/interop.sh $(BUILD)/palettize
 
 interop: setup all
-	@PALETTIZE_FULL=1 scripts/interop.sh $(BUILD)/palettize
+	@PALETTIZE_FULL=1 PALETTIZE_JOBS=$(JOBS) scripts/interop.sh $(BUILD)/palettize
 
 sanitize: setup
 	@$(MAKE) all BUILD=$(BUILD)-sanitize \

@@ -4,13 +4,14 @@
 set -eu
 
 packages="gcc libc6-dev cmake make pkg-config protobuf-c-compiler libprotobuf-c-dev libjansson-dev
-          libyaml-dev libdnnl-dev libcmocka-dev python3 python3-venv"
+          libyaml-dev libdnnl-dev libarchive-dev libjpeg-dev libpng-dev zlib1g-dev
+          libcmocka-dev python3 python3-venv"
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
     for tool in cc cmake pkg-config protoc-c python3; do
         command -v $tool >/dev/null 2>&1 || missing="${missing:-} $tool"
     done
-    for library in libprotobuf-c jansson yaml-0.1 cmocka; do
+    for library in libprotobuf-c jansson yaml-0.1 libarchive libjpeg libpng zlib cmocka; do
         pkg-config --exists $library 2>/dev/null || missing="${missing:-} $library"
     done
     printf '#include <dnnl.h>\n' | cc -E - >/dev/null 2>&1 || missing="${missing:-} oneDNN"

@@ -31,8 +31,8 @@ typedef struct palette_form {
     bool vectors; /* vector_size > 1 */
 } palette_form;
 
-/* A palette of the tensor's own type, with `groups` tables along `axis` (1: one table) and vectors of
- * vector_size values along that axis (1: scalars), its LUT and indices allocated and zeroed.
+/* A palette of the tensor's own type, with `groups` tables along `axis` (1: one table) and vectors
+ * of vector_size values along that axis (1: scalars), its LUT and indices allocated and zeroed.
  * groups * vector_size must divide shape[axis]. */
 pal_status palette_new(unsigned nbits, pal_dtype dtype, size_t rank, const uint64_t *shape,
                        size_t axis, uint64_t groups, size_t vector_size, palette **out);

@@ -1,10 +1,13 @@
 """What the ONNX tests share: a test case that runs models, and small networks to run."""
 
+from collections import Counter
+
 import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from onnx_networks import graphs_of
 from support import InteropTest
 
 WIDTHS = (1, 2, 3, 4, 6, 8)
@@ -14,7 +17,7 @@ TOLERANCE = 1e-5  # relative to the largest value
 NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16,
                "tensor(int64)": np.int64, "tensor(bool)": np.bool_}
 HELPERS = ("Gather", "Cast", "Div", "Mod", "Reshape", "Slice", "Transpose", "Mul",
-           "Add", "Sub")
+           "Add", "Sub", "Range")
 
 
 def session(path, optimized=None):
@@ -41,19 +44,23 @@ def inputs_for(running, batch=2):
     return feeds
 
 
-def all_graphs(graph):
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from all_graphs(attribute.g)
+def relative_difference(mine, expected):
+    """The largest difference, relative to the largest value."""
+    mine, expected = mine.astype(np.float64), expected.astype(np.float64)
+    return float(np.abs(mine - expected).max() / (np.abs(expected).max() or 1.0))
+
+
+def operators_of(path):
+    """How many of each type a model has, in all its graphs."""
+    model = onnx.load(str(path), load_external_data=False)
+    return Counter(node.op_type for graph in graphs_of(model.graph) for node in graph.node)
 
 
 def weights_of(path):
     """Every initializer and Constant of a model, by name: type, shape and bytes."""
     model = onnx.load(str(path))
     values = {}
-    for graph in all_graphs(model.graph):
+    for graph in graphs_of(model.graph):
         for tensor in graph.initializer:
             values[tensor.name] = tensor
         for node in graph.node:
@@ -81,9 +88,7 @@ class OnnxTest(InteropTest):
 
     def assert_same_outputs(self, path, other):
         for mine, expected in zip(self.run_model(path), self.run_model(other), strict=True):
-            peak = np.abs(expected.astype(np.float64)).max() or 1.0
-            difference = np.abs(mine.astype(np.float64) - expected.astype(np.float64)).max()
-            self.assertLessEqual(difference, TOLERANCE * peak)
+            self.assertLessEqual(relative_difference(mine, expected), TOLERANCE)
 
     def round_trip(self, path, *options, full_check=True, compressed=1):
         """Compresses; the result must be sound, compute what its decompressed form computes, keep

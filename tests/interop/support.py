@@ -9,7 +9,8 @@ Environment:
     PALETTIZE_SHARED  folder that holds models/*.mlpackage (default: ../shared beside the
                       repository); tests that need it skip when it is absent
     PALETTIZE_FULL    1: the full matrix of models and settings, not only a sample
-    PALETTIZE_JOBS    processes that prepare the reference files (default: 1)
+    PALETTIZE_JOBS    processes that prepare the reference files and run the larger matrices
+                      (default: 1)
 """
 
 import atexit
@@ -21,6 +22,8 @@ import subprocess
 import tempfile
 import unittest
 import warnings
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 # Before coremltools is imported: it warns at import about the parts that need macOS.
@@ -57,6 +60,15 @@ def model(name):
     return path
 
 
+def onnx_model(name):
+    """The same of an ONNX model."""
+    folder = EXAMPLE.parent if name.startswith("fashion") else SHARED / "models"
+    path = folder / f"{name}.onnx"
+    if not path.is_file():
+        raise unittest.SkipTest(f"no {path}: set PALETTIZE_SHARED")
+    return path
+
+
 def run(*arguments):
     """Runs the command and returns the finished process, output captured as text."""
     if not COMMAND.is_file():
@@ -78,6 +90,14 @@ def files_of(package):
 
 def size_of(package):
     return sum(path.stat().st_size for path in Path(package).rglob("*") if path.is_file())
+
+
+def in_parallel(function, items):
+    """[function(item) ...], by JOBS processes; the function belongs to a module."""
+    if JOBS < 2 or len(items) < 2:
+        return list(map(function, items))
+    with ProcessPoolExecutor(JOBS, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(function, items))
 
 
 class InteropTest(unittest.TestCase):

@@ -8,8 +8,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import support
-from onnx_case import (GROUPED, HELPERS, WIDTHS, OnnxTest, all_graphs, bfloat16, initializer,
-                       matmul, network, weights_of)
+from onnx_case import (GROUPED, HELPERS, WIDTHS, OnnxTest, bfloat16, initializer,
+                       matmul, network, operators_of, weights_of)
+from onnx_networks import graphs_of
 
 FLOAT = TensorProto.FLOAT
 
@@ -63,6 +64,27 @@ class WidthTest(OnnxTest):
             with self.subTest(nbits=nbits):
                 self.round_trip(path, "--nbits", nbits)
                 self.round_trip(path, "--nbits", nbits, *GROUPED, 1)
+
+    def test_many_tables(self):
+        """Where each table begins is counted, not listed, so that it costs little in the file."""
+        for ir_version in (3, 8):
+            for shape in ((64, 80), (96, 16, 2, 2)):
+                path = self.save(network(
+                    [helper.make_node("MatMul", ["x", "weight"], ["y"]) if len(shape) == 2 else
+                     helper.make_node("Conv", ["x", "weight"], ["y"])],
+                    [initializer("weight", *shape)],
+                    [("x", FLOAT, ["N", 64] if len(shape) == 2 else ["N", 16, 4, 4]),
+                     *([("weight", FLOAT, shape)] if ir_version == 3 else [])],
+                    [("y", FLOAT, ["N", 80] if len(shape) == 2 else ["N", 96, 3, 3])],
+                    ir_version=ir_version))
+                for nbits in WIDTHS:
+                    with self.subTest(ir_version=ir_version, shape=shape, nbits=nbits):
+                        output, _ = self.compress(path, "--nbits", nbits, *GROUPED, 1)
+                        self.check_file(output)
+                        plain = self.decompress(output)
+                        self.assert_same_outputs(output, plain)
+                        self.assertNotIn("Range", operators_of(plain))
+                        self.assertIn("Range", operators_of(output))
 
     def test_vectors(self):
         path = self.save(matmul())
@@ -197,7 +219,7 @@ class PlaceTest(OnnxTest):
     def assert_folded(self, path):
         folded = self.new_path()
         self.run_model(path, folded)
-        for graph in all_graphs(onnx.load(str(folded)).graph):
+        for graph in graphs_of(onnx.load(str(folded)).graph):
             for node in graph.node:
                 self.assertNotIn(node.op_type, HELPERS)
 

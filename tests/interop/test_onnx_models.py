@@ -1,11 +1,16 @@
 """Real ONNX networks: sound, equal in what they compute, folded once, and small."""
 
+import json
 import unittest
+from collections import Counter
 
+import numpy as np
 import onnx
+import onnxruntime
 
+import onnx_networks
 import support
-from onnx_case import GROUPED, WIDTHS, OnnxTest, session
+from onnx_case import GROUPED, WIDTHS, OnnxTest, operators_of, session
 
 SHARED = ("resnet20", "resnet20-bn", "mobilenetv3small-cifar", "mobilenetv3small-cifar-bn",
           "mobilenetv3small", "mobilenetv2")
@@ -27,17 +32,9 @@ def sample():
     yield "resnet20", ("--nbits", 4, *GROUPED, 8)
 
 
-def find(name):
-    folder = support.EXAMPLE.parent if name.startswith("fashion") else support.SHARED / "models"
-    path = folder / f"{name}.onnx"
-    if not path.is_file():
-        raise unittest.SkipTest(f"no {path}: set PALETTIZE_SHARED")
-    return path
-
-
 class ModelTest(OnnxTest):
     def check(self, name, options):
-        path = find(name)
+        path = support.onnx_model(name)
         output, report = self.compress(path, *options)
         plain = self.decompress(output)
         self.check_file(output)
@@ -61,9 +58,7 @@ class ModelTest(OnnxTest):
         folded, expected = self.new_path(), self.new_path()
         session(output, folded)
         session(plain, expected)
-        operators = [sorted(node.op_type for node in onnx.load(str(file)).graph.node)
-                     for file in (folded, expected)]
-        self.assertEqual(*operators)
+        self.assertEqual(operators_of(folded), operators_of(expected))
 
     def assert_decompressed(self, path, plain, report):
         """The original but for the values of the weights that were compressed."""
@@ -76,6 +71,47 @@ class ModelTest(OnnxTest):
                 self.assertEqual(len(after.raw_data), len(before.raw_data))
                 after.raw_data = before.raw_data
         self.assertEqual(restored, original)
+
+
+class FoldingTest(OnnxTest):
+    """The session unpacks when it is made, and never again."""
+
+    RUNS = 3
+
+    def operators_run(self, path, inputs, level):
+        """How often operators ran, of each type, in all runs together."""
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.graph_optimization_level = level
+        options.enable_profiling = True
+        options.profile_file_prefix = str(self.folder / "profile")
+        running = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"])
+        for _ in range(self.RUNS):
+            running.run(None, inputs)
+        with open(running.end_profiling(), encoding="utf-8") as file:
+            events = json.load(file)
+        return Counter(event["args"]["op_name"] for event in events
+                       if event["cat"] == "Node" and event["name"].endswith("_kernel_time"))
+
+    def test_operators_run(self):
+        levels = onnxruntime.GraphOptimizationLevel
+        for name, dtype, options in (
+                ("bert", np.float32, ("--nbits", 4)), ("llama", np.float16, ("--nbits", 3)),
+                ("detector", np.float32, ("--nbits", 6, *GROUPED, 1)),
+                ("branches", np.float16, ("--nbits", 2, "--cluster-dim", 2, *GROUPED, 8))):
+            model, inputs = onnx_networks.NETWORKS[name](dtype=dtype)
+            output, _ = self.compress(self.save(model), *options)
+            plain = self.decompress(output)
+            with self.subTest(network=name, options=options):
+                for level in (levels.ORT_ENABLE_BASIC, levels.ORT_ENABLE_ALL):
+                    self.assertEqual(self.operators_run(output, inputs, level),
+                                     self.operators_run(plain, inputs, level))
+                # Without optimizations they do run, each time.
+                more = self.operators_run(output, inputs, levels.ORT_DISABLE_ALL)
+                more -= self.operators_run(plain, inputs, levels.ORT_DISABLE_ALL)
+                self.assertGreaterEqual(more["Gather"], self.RUNS)
+                self.assertGreaterEqual(more["Cast"], self.RUNS)
 
 
 def _add(name, options):

@@ -21,7 +21,7 @@ typedef struct list {
 /* A value that is there already. */
 typedef struct known_value {
     const step *step;
-    const char *input; /* of an operator: the name of its first input */
+    const char *inputs[3]; /* of an operator: their names */
     const char *name;
     struct known_value *next;
 } known_value;
@@ -112,12 +112,15 @@ static uint32_t hash_more(uint32_t hash, const void *data, size_t size)
     return hash;
 }
 
-static uint32_t hash_step(const step *s, const char *input)
+static uint32_t hash_step(const step *s, const char *const *inputs)
 {
     const tensor *c = &s->constant;
     uint32_t hash = hash_more(2166136261u, c->shape, sizeof c->shape);
-    if (s->operator)
-        return hash_more(hash, input, strlen(input));
+    if (s->operator) {
+        for (size_t i = 0; i < s->input_count; i++)
+            hash = hash_more(hash, inputs[i], strlen(inputs[i]) + 1);
+        return hash;
+    }
     return s->shared ? hash_more(hash, c->data, c->bytes)
                      : hash_more(hash, &c->data, sizeof c->data);
 }
@@ -130,21 +133,30 @@ static bool same_value(const step *a, const step *b)
            (x->data == y->data || (a->shared && memcmp(x->data, y->data, x->bytes) == 0));
 }
 
+static bool same_operator(const known_value *known, const step *s, const char *const *inputs)
+{
+    if (!known->step->operator|| strcmp(known->step->operator, s->operator) != 0 ||
+        known->step->input_count != s->input_count)
+        return false;
+    for (size_t i = 0; i < s->input_count; i++)
+        if (strcmp(known->inputs[i], inputs[i]) != 0)
+            return false;
+    return true;
+}
+
 /* The name of the value if it is there, else NULL. Operators are shared if so marked, constants
  * also if they are the same data. */
-static const char *find_known(const emitter *e, const step *s, const char *input)
+static const char *find_known(const emitter *e, const step *s, const char *const *inputs)
 {
     if (s->operator&& !s->shared)
         return NULL;
-    for (const known_value *k = e->known[hash_step(s, input) % BUCKETS]; k; k = k->next)
-        if (s->operator? k->step->operator&& strcmp(k->step->operator, s->operator) == 0 &&
-                             strcmp(k->input, input) == 0
-                       : !k->step->operator&& same_value(k->step, s))
+    for (const known_value *k = e->known[hash_step(s, inputs) % BUCKETS]; k; k = k->next)
+        if (s->operator? same_operator(k, s, inputs) : !k->step->operator&& same_value(k->step, s))
             return k->name;
     return NULL;
 }
 
-static void remember(emitter *e, const step *s, const char *input, const char *name)
+static void remember(emitter *e, const step *s, const char *const *inputs, const char *name)
 {
     known_value *k = arena_alloc(e->arena, sizeof *k);
     step *copy = arena_alloc(e->arena, sizeof *copy);
@@ -152,9 +164,11 @@ static void remember(emitter *e, const step *s, const char *input, const char *n
         e->failed = true;
         return;
     }
-    uint32_t bucket = hash_step(s, input) % BUCKETS;
+    uint32_t bucket = hash_step(s, inputs) % BUCKETS;
     *copy = *s;
-    *k = (known_value){copy, input, name, e->known[bucket]};
+    *k = (known_value){.step = copy, .name = name, .next = e->known[bucket]};
+    for (size_t i = 0; i < s->input_count; i++)
+        k->inputs[i] = inputs[i];
     e->known[bucket] = k;
 }
 
@@ -274,17 +288,19 @@ static pal_status emit_palette(emitter *e, const weight_place *place)
             names[i] = emit_constant(e, s, place, i == r.indices);
             continue;
         }
-        ProtobufCBinaryData inputs[3];
-        for (size_t j = 0; j < s->input_count; j++)
-            inputs[j] = text_of(names[s->inputs[j]]);
-        const char *first = names[s->inputs[0]];
-        if ((names[i] = find_known(e, s, first)))
+        ProtobufCBinaryData texts[3];
+        const char *inputs[3];
+        for (size_t j = 0; j < s->input_count; j++) {
+            inputs[j] = names[s->inputs[j]];
+            texts[j] = text_of(inputs[j]);
+        }
+        if ((names[i] = find_known(e, s, inputs)))
             continue;
         names[i] = i + 1 < r.count ? helper_name(e) : "";
-        emit_node(e, s->operator, inputs, s->input_count,
+        emit_node(e, s->operator, texts, s->input_count,
                   i + 1 < r.count ? text_of(names[i]) : place->name, emit_attribute(e, s));
         if (s->shared)
-            remember(e, s, first, names[i]);
+            remember(e, s, inputs, names[i]);
     }
     return PAL_OK;
 }

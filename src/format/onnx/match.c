@@ -19,7 +19,8 @@ typedef struct matching {
     tensor lut, indices, lut_scale, lut_offset, scale;
     uint64_t split[MAX_DIMENSIONS]; /* shape of the indices, as in recipe.c */
     size_t split_rank;
-    tensor tables;            /* where each table begins; no data: one table */
+    bool has_tables;          /* several */
+    tensor tables;            /* where each begins; no data: counted by operators */
     const definition *packed; /* of the indices */
     size_t vector_place;      /* SIZE_MAX: at the end */
 } matching;
@@ -164,15 +165,9 @@ static bool read_base(matching *m, const Onnx__Node *mod)
     return m->p->nbits < 8 && pack_width_is_valid(m->p->nbits);
 }
 
-/* Indices, and where each table begins. */
-static bool read_indices(matching *m, ProtobufCBinaryData name)
+/* Packed indices, and the shape that they get. */
+static bool read_packed(matching *m, ProtobufCBinaryData name)
 {
-    const Onnx__Node *add = producer(m, name, "Add");
-    if (add && (add->n_input != 2 || !read_constant(m, add->input[1], &m->tables) ||
-                m->tables.dtype != PAL_INT32))
-        return false;
-    if (add)
-        name = add->input[0];
     const Onnx__Node *cast = producer(m, name, "Cast");
     if (cast) {
         m->p->nbits = 8;
@@ -206,6 +201,38 @@ static bool read_indices(matching *m, ProtobufCBinaryData name)
     return m->indices.dtype == PAL_UINT8;
 }
 
+/* The shape of the look-up tables, from where each begins: that is a constant or made by Range. */
+static bool read_tables_shape(matching *m, ProtobufCBinaryData name)
+{
+    tensor *t = &m->tables, end;
+    m->has_tables = true;
+    if (read_constant(m, name, t))
+        return t->dtype == PAL_INT32;
+    const Onnx__Node *reshape = producer(m, name, "Reshape");
+    const Onnx__Node *range = producer(m, reshape ? reshape->input[0] : name, "Range");
+    *t = (tensor){0};
+    if (!range)
+        return false;
+    if (reshape)
+        return read_shape(m, reshape, t->shape, &t->rank, PAL_MAX_RANK);
+    int32_t number;
+    if (range->n_input != 3 || !read_constant(m, range->input[1], &end) || end.dtype != PAL_INT32 ||
+        end.elements != 1)
+        return false;
+    memcpy(&number, end.data, sizeof number);
+    t->rank = 1;
+    t->shape[0] = number > 0 ? (uint64_t)number >> m->p->nbits : 0;
+    return t->shape[0] > 0;
+}
+
+/* Indices, and where each table begins. */
+static bool read_indices(matching *m, ProtobufCBinaryData name)
+{
+    const Onnx__Node *add = producer(m, name, "Add");
+    if (!read_packed(m, add ? add->input[0] : name))
+        return false;
+    return !add || (add->n_input == 2 && read_tables_shape(m, add->input[1]));
+}
 static bool read_operators(matching *m, const Onnx__Node *node)
 {
     palette *p = m->p;
@@ -253,7 +280,7 @@ static bool read_blocks(matching *m, size_t axis)
     size_t at = 0, place = 0;
     for (size_t i = 0; i < m->split_rank; i++) {
         const size_t missing = m->split_rank - m->tables.rank;
-        along[i] = m->tables.data && i >= missing ? m->tables.shape[i - missing] : 1;
+        along[i] = m->has_tables && i >= missing ? m->tables.shape[i - missing] : 1;
     }
     p->vector_axis = axis;
     for (size_t d = 0; d < p->rank; d++) {

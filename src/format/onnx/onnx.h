@@ -178,7 +178,7 @@ pal_status onnx_find_weights(pal_model *model);
 
 /* ---------------------------------------------------------------- recipe.c */
 
-enum { MAX_STEPS = 48, MAX_DIMENSIONS = 2 * PAL_MAX_RANK + 1 };
+enum { MAX_STEPS = 56, MAX_DIMENSIONS = 2 * PAL_MAX_RANK + 1 };
 
 /* One value on the way from a palette to its dense tensor: a constant, or an operator. */
 typedef struct step {

@@ -12,6 +12,7 @@
  *   3, 6       Cast, MatMul (1, 256, 65536), Div, Mod
  *   8          Cast
  *   indices    where the last group is not full Reshape, Slice; Reshape; of several tables Add
+ *              (of a constant, or with many tables of Range, Reshape)
  *   tables     integer entries: Cast, Sub (offset), Mul (scale), Cast, Reshape
  *   values     Gather; of vectors Transpose; where the shape is not there yet Reshape; scaled: Mul
  *
@@ -21,6 +22,9 @@
 
 #include "format/onnx/onnx.h"
 #include "palette/pack.h"
+
+/* With more tables, the operators that count where each begins take less than the list. */
+enum { MOST_LISTED_TABLES = 32 };
 
 typedef struct recipe_maker {
     const palette *palette;
@@ -221,19 +225,58 @@ static size_t add_unpacked(maker *m)
     return add_reshape(m, at, m->shape, m->rank);
 }
 
-/* Adds to each index where its table begins. */
-static size_t add_table_offsets(maker *m, size_t index)
+/* A number of int32. */
+static size_t add_scalar(maker *m, int32_t number)
+{
+    int32_t *data = small_data(m, 1, sizeof *data);
+    if (data)
+        *data = number;
+    const tensor constant = {PAL_INT32, 0, {0}, 1, sizeof *data, data, 0};
+    return add_constant(m, true, &constant);
+}
+
+/* Where each table begins, in this shape. */
+static size_t add_table_list(maker *m, const uint64_t *shape, size_t rank)
 {
     const uint64_t tables = palette_num_luts(m->palette);
     int32_t *data = small_data(m, tables, sizeof *data);
     for (uint64_t t = 0; data && t < tables; t++)
         data[t] = (int32_t)(t << m->palette->nbits);
-    tensor constant = {.dtype = PAL_INT32, .elements = tables, .data = data};
+    tensor constant = {.dtype = PAL_INT32, .rank = rank, .elements = tables, .data = data};
     constant.bytes = tables * sizeof *data;
+    memcpy(constant.shape, shape, rank * sizeof *shape);
+    return add_constant(m, true, &constant);
+}
+
+/* The same, counted instead of listed. */
+static size_t add_table_range(maker *m, const uint64_t *shape, size_t rank)
+{
+    const palette *p = m->palette;
+    const size_t first = add_scalar(m, 0);
+    const size_t end = add_scalar(m, (int32_t)(palette_num_luts(p) << p->nbits));
+    const size_t distance = add_scalar(m, 1 << p->nbits);
+    size_t at = add_node(m, "Range", first, end);
+    m->recipe->steps[at].inputs[2] = distance;
+    m->recipe->steps[at].input_count = 3;
+    m->recipe->steps[at].shared = true;
+    if (rank > 1) {
+        at = add_reshape(m, at, shape, rank);
+        m->recipe->steps[at].shared = true;
+    }
+    return at;
+}
+
+/* Adds to each index where its table begins. */
+static size_t add_table_offsets(maker *m, size_t index)
+{
+    uint64_t shape[MAX_DIMENSIONS];
+    size_t rank = 0;
     for (size_t d = 0; d < m->rank; d++)
-        if (constant.rank || m->tables[d] > 1)
-            constant.shape[constant.rank++] = m->tables[d];
-    return add_node(m, "Add", index, add_constant(m, true, &constant));
+        if (rank || m->tables[d] > 1)
+            shape[rank++] = m->tables[d];
+    const bool many = palette_num_luts(m->palette) > MOST_LISTED_TABLES;
+    return add_node(m, "Add", index,
+                    many ? add_table_range(m, shape, rank) : add_table_list(m, shape, rank));
 }
 
 /* ---------------------------------------------------------------- tables and values */

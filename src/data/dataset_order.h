@@ -1,0 +1,14 @@
+/* For the loader: the order of a dataset's samples in an epoch. */
+#ifndef PAL_DATA_DATASET_ORDER_H
+#define PAL_DATA_DATASET_ORDER_H
+
+#include "data/dataset.h"
+
+/* Writes dataset_count() numbers, for dataset_read_source(). */
+void dataset_order(const dataset *data, uint64_t epoch, uint64_t *order);
+/* As dataset_read() and dataset_label(), by the numbers above. */
+pal_status dataset_read_source(const dataset *data, uint64_t sample, const data_input *inputs,
+                               size_t count, void *const *buffers);
+int64_t dataset_label_source(const dataset *data, uint64_t sample);
+
+#endif
