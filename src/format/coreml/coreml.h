@@ -44,6 +44,7 @@ bool dtype_is_float(pal_dtype dtype);
 /* The version of the operator set, by its number in "CoreML8". */
 enum {
     OPSET_IOS16 = 6,
+    OPSET_IOS17 = 7,
     OPSET_IOS18 = 8,
     OPSET_IOS26 = 9,
 };
