@@ -283,6 +283,27 @@ PAL_API void pal_report_free(pal_report *report);
 PAL_API pal_status pal_compress(pal_model *model, const pal_options *options, pal_progress progress,
                                 void *user, pal_report **report);
 
+/* What an error in each element of each weight costs: the mean over samples of the squared gradient
+ * of the loss, an estimate of the diagonal of the Fisher information (SqueezeLLM, arXiv
+ * 2306.07629). Only ratios within a weight matter. */
+typedef struct pal_sensitivity pal_sensitivity;
+
+/* Reads a safetensors file (or folder) with a tensor for each weight that was measured, of the
+ * weight's name and shape, in any floating type. A tensor that has another shape than the model's
+ * weight, a value that is negative or not finite, or no tensor in common: PAL_ERROR_FORMAT. Weights
+ * of the model that it lacks are clustered without it, and the report says so. */
+PAL_API pal_status pal_sensitivity_load(const char *path, const pal_model *model,
+                                        pal_sensitivity **out);
+/* Writes them as float32. */
+PAL_API pal_status pal_sensitivity_save(const pal_sensitivity *sensitivity, const char *path);
+PAL_API void pal_sensitivity_free(pal_sensitivity *sensitivity);
+
+/* The same as pal_compress, but tables minimise the sum of sensitivity times squared error (mode
+ * kmeans; the others do not look at it). sensitivity may be NULL. */
+PAL_API pal_status pal_compress_sensitive(pal_model *model, const pal_options *options,
+                                          const pal_sensitivity *sensitivity, pal_progress progress,
+                                          void *user, pal_report **report);
+
 /* Turns every palettized weight, by whichever tool it was made, back into dense values, exactly
  * those that the runtime would compute. Weights compressed in other ways stay as they are and are
  * reported as skipped. */

@@ -131,9 +131,20 @@ static void compression_free(compression *c)
 pal_status pal_compress(pal_model *model, const pal_options *options, pal_progress progress,
                         void *user, pal_report **out)
 {
+    return pal_compress_sensitive(model, options, NULL, progress, user, out);
+}
+
+pal_status pal_compress_sensitive(pal_model *model, const pal_options *options,
+                                  const pal_sensitivity *sensitivity, pal_progress progress,
+                                  void *user, pal_report **out)
+{
     if (!model)
         return fail(PAL_ERROR_ARGUMENT, "pal_compress: no model");
-    compression c = {.model = model, .options = options, .progress = progress, .user = user};
+    compression c = {.model = model,
+                     .options = options,
+                     .sensitivity = sensitivity,
+                     .progress = progress,
+                     .user = user};
     pal_report *report = NULL;
     pal_status status = pal_options_check(options);
     if (status)

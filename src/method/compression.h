@@ -18,6 +18,7 @@
 #include "method/options.h"
 #include "method/plan.h"
 #include "method/report.h"
+#include "method/sensitivity.h"
 
 /* One weight. */
 typedef struct target {
@@ -29,6 +30,8 @@ typedef struct target {
     unsigned nbits;
     const void *values;            /* as stored */
     uint64_t stored;               /* so many */
+    const float *importance;       /* of each stored value, or NULL: all count the same */
+    float *pruned_importance;      /* the same where it had to be picked out */
     size_t outer, channels, inner; /* elements before, along and after the channel axis */
     size_t group_elements;         /* of all outer parts together, zeros included */
     size_t group_indices;          /* the same, or fewer where an index stands for a vector */
@@ -55,12 +58,15 @@ typedef struct thread_state {
     size_t values_size;
     uint8_t *indices; /* of the groups of a unit */
     size_t indices_size;
+    float *importance; /* of a gathered group */
+    size_t importance_size;
 } thread_state;
 
 typedef struct compression {
     pal_model *model;
     const pal_options *options;
-    target *targets; /* one for each weight */
+    const pal_sensitivity *sensitivity; /* NULL: all values count the same */
+    target *targets;                    /* one for each weight */
     unit *units;
     size_t unit_count, unit_capacity;
     thread_state *threads;
@@ -134,8 +140,10 @@ typedef struct scaled_walk {
 } scaled_walk;
 
 scaled_walk scaled_walk_begin(const target *target, uint64_t group);
-/* The next values, at most `most`; 0 at the end. */
-size_t scaled_walk_next(scaled_walk *walk, size_t most, float *values, float *scales);
+/* The next values, at most `most`; 0 at the end. importance (may be NULL) receives that of the
+ * values, 1 where all count the same. */
+size_t scaled_walk_next(scaled_walk *walk, size_t most, float *values, float *scales,
+                        float *importance);
 
 /* A table entry times a scale, as the palette's reader computes it: in float32, rounded to the
  * weight's type. */

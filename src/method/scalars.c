@@ -90,6 +90,28 @@ static void pack_tensor(const target *t, const scalar_workspace *clustering, con
     }
 }
 
+/* What the values of a group count, in the same order; NULL where all count the same. */
+static pal_status group_importance(const target *t, uint64_t group, size_t count,
+                                   thread_state *thread, const float **out)
+{
+    *out = t->importance;
+    if (!t->importance || t->outer == 1) {
+        *out = t->importance ? t->importance + run_begin(t, group, 0) : NULL;
+        return PAL_OK;
+    }
+    if (!buffer_reserve((void **)&thread->importance, &thread->importance_size,
+                        count * sizeof(float)))
+        return fail_memory("gathering a group");
+    float *to = thread->importance;
+    for (size_t o = 0; o < t->outer; o++) {
+        const size_t length = run_length(t, group, o);
+        memcpy(to, t->importance + run_begin(t, group, o), length * sizeof *to);
+        to += length;
+    }
+    *out = thread->importance;
+    return PAL_OK;
+}
+
 static pal_status cluster_plain(compression *c, const unit *unit, uint64_t group,
                                 thread_state *thread)
 {
@@ -104,7 +126,10 @@ static pal_status cluster_plain(compression *c, const unit *unit, uint64_t group
     if (!values)
         return fail_memory("gathering a group");
     scalar_workspace *clustering = &thread->clustering;
-    pal_status status = scalar_bins(clustering, t->grid, values, NULL, count);
+    const float *importance;
+    pal_status status = group_importance(t, group, count, thread, &importance);
+    if (!status)
+        status = scalar_bins(clustering, t->grid, values, importance, count);
     if (status)
         return status;
     if (c->counting) {
@@ -139,7 +164,7 @@ static float importance_of(const target *t, float scale)
  * them to the weight's type), so that a histogram will do and nothing has to be gathered. */
 static pal_status scaled_bins16(const target *t, uint64_t group, scalar_workspace *clustering)
 {
-    float values[PIECE], scales[PIECE];
+    float values[PIECE], scales[PIECE], importance[PIECE];
     uint16_t patterns[PIECE];
     if (t->group_elements >= UINT64_C(1) << 31)
         return fail(PAL_ERROR_UNSUPPORTED, "%zu values in one cluster problem", t->group_elements);
@@ -147,10 +172,10 @@ static pal_status scaled_bins16(const target *t, uint64_t group, scalar_workspac
     if (status)
         return status;
     scaled_walk walk = scaled_walk_begin(t, group);
-    for (size_t n; (n = scaled_walk_next(&walk, PIECE, values, scales));) {
+    for (size_t n; (n = scaled_walk_next(&walk, PIECE, values, scales, importance));) {
         for (size_t i = 0; i < n; i++) {
             patterns[i] = f16_from_double((double)(values[i] / scales[i]));
-            values[i] = importance_of(t, scales[i]);
+            values[i] = importance[i] * importance_of(t, scales[i]);
             if (!isfinite(values[i])) /* an infinite scale; the pattern tells of it */
                 values[i] = 0;
         }
@@ -164,17 +189,17 @@ static pal_status scaled_bins16(const target *t, uint64_t group, scalar_workspac
 static pal_status scaled_bins32(const target *t, uint64_t group, thread_state *thread)
 {
     const size_t count = t->group_elements;
-    float values[PIECE], scales[PIECE];
+    float values[PIECE], scales[PIECE], counts[PIECE];
     uint64_t bytes;
     if (!mem_multiply(count, 2 * sizeof(float), &bytes) ||
         !buffer_reserve((void **)&thread->values, &thread->values_size, bytes))
         return fail_memory("gathering a group");
     float *divided = (float *)(void *)thread->values, *importance = divided + count;
     scaled_walk walk = scaled_walk_begin(t, group);
-    for (size_t n, at = 0; (n = scaled_walk_next(&walk, PIECE, values, scales)); at += n) {
+    for (size_t n, at = 0; (n = scaled_walk_next(&walk, PIECE, values, scales, counts)); at += n) {
         for (size_t i = 0; i < n; i++) {
             divided[at + i] = values[i] / scales[i];
-            importance[at + i] = importance_of(t, scales[i]);
+            importance[at + i] = counts[i] * importance_of(t, scales[i]);
             if (!isfinite(importance[at + i]))
                 importance[at + i] = 0;
         }
@@ -209,7 +234,7 @@ static void assign_scaled(target *t, const unit *unit, uint64_t group, thread_st
     uint8_t indices[PIECE];
     scaled_walk walk = scaled_walk_begin(t, group);
     double error = 0, peak = 0;
-    for (size_t n, at = 0; (n = scaled_walk_next(&walk, PIECE, values, scales)); at += n) {
+    for (size_t n, at = 0; (n = scaled_walk_next(&walk, PIECE, values, scales, NULL)); at += n) {
         uint8_t *to = t->plan.groups > 1 ? group_place(t, unit, group, thread) + at : indices;
         for (size_t i = 0; i < n; i++) {
             float distance;

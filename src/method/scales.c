@@ -43,7 +43,8 @@ scaled_walk scaled_walk_begin(const target *t, uint64_t group)
     };
 }
 
-size_t scaled_walk_next(scaled_walk *w, size_t most, float *values, float *scales)
+size_t scaled_walk_next(scaled_walk *w, size_t most, float *values, float *scales,
+                        float *importance)
 {
     const target *t = w->target;
     size_t n = 0;
@@ -53,6 +54,8 @@ size_t scaled_walk_next(scaled_walk *w, size_t most, float *values, float *scale
         for (size_t j = 0; j < take; j++) {
             values[n + j] = grid_get(t->grid, w->dense, row + w->i + j);
             scales[n + j] = grid_get(t->grid, w->scale, w->o * t->inner + w->i + j);
+            if (importance)
+                importance[n + j] = t->importance ? t->importance[row + w->i + j] : 1;
         }
         n += take;
         w->i += take;

@@ -75,6 +75,31 @@ static pal_status find_runs(const compression *c, size_t i, target *t)
     return PAL_OK;
 }
 
+/* What each stored value counts, where that was measured. */
+static pal_status find_importance(const compression *c, size_t i, target *t)
+{
+    const model_weight *weight = &c->model->weights[i];
+    const float *measured = sensitivity_of(c->sensitivity, &weight->info);
+    if (!c->sensitivity || t->settings.mode != MODE_KMEANS)
+        return PAL_OK;
+    if (!measured) {
+        snprintf(t->plan.remark, sizeof t->plan.remark,
+                 "no sensitivity is known: all values count the same");
+        return PAL_OK;
+    }
+    t->importance = measured;
+    if (!weight->pruned.mask)
+        return PAL_OK;
+    t->pruned_importance = mem_array(t->stored, sizeof *t->pruned_importance);
+    if (!t->pruned_importance)
+        return fail_memory("planning");
+    for (uint64_t e = 0, n = 0; e < weight->info.elements; e++)
+        if (pack_count_bits(weight->pruned.mask, e, 1))
+            t->pruned_importance[n++] = measured[e];
+    t->importance = t->pruned_importance;
+    return PAL_OK;
+}
+
 /* Whether weight i gets the palette of one before it with the same values. */
 static bool shares(compression *c, size_t i, size_t *eligible_of)
 {
@@ -119,7 +144,8 @@ pal_status target_init(compression *c, size_t i, size_t *eligible_of)
     t->group_distinct = mem_zeroed(t->plan.groups, sizeof *t->group_distinct);
     if (!t->group_error || !t->group_peak || !t->group_distinct)
         return fail_memory("planning");
-    return weight->pruned.mask ? find_runs(c, i, t) : PAL_OK;
+    status = weight->pruned.mask ? find_runs(c, i, t) : PAL_OK;
+    return status ? status : find_importance(c, i, t);
 }
 
 pal_status target_allocate(compression *c, size_t i)
@@ -157,6 +183,7 @@ void target_free(target *t)
     palette_free(t->palette);
     free(t->indices);
     free(t->run_first);
+    free(t->pruned_importance);
     free(t->group_error);
     free(t->group_peak);
     free(t->group_distinct);

@@ -142,6 +142,7 @@ pal_status units_run(compression *c)
         scalar_workspace_free(&c->threads[i].clustering);
         free(c->threads[i].values);
         free(c->threads[i].indices);
+        free(c->threads[i].importance);
     }
     free(c->threads);
     c->threads = NULL;

@@ -51,6 +51,7 @@ static pal_status gather(group_vectors *v)
         for (size_t c = first; c < first + channels; c += v->dim) {
             for (size_t i = 0; i < t->inner; i++, vector++) {
                 float divisor = scale ? grid_get(t->grid, scale, o * t->inner + i) : 1;
+                double counts = 0;
                 for (size_t d = 0; d < v->dim; d++) {
                     float value =
                         grid_get(t->grid, t->values, (o * t->channels + c + d) * t->inner + i);
@@ -58,12 +59,18 @@ static pal_status gather(group_vectors *v)
                         return fail(PAL_ERROR_VALUE, "a value is not finite");
                     v->rows[d * v->count + vector] = scale ? value / divisor : value;
                     v->peak = fmax(v->peak, fabs((double)value));
+                    if (t->importance)
+                        counts += (double)t->importance[(o * t->channels + c + d) * t->inner + i];
                 }
+                if (!t->importance)
+                    counts = 1;
                 if (scale) {
                     double share = (double)divisor / t->scale_peak;
                     v->scales[vector] = divisor;
-                    v->importance[vector] = (float)(share * share);
+                    counts *= share * share;
                 }
+                if (v->importance)
+                    v->importance[vector] = (float)counts;
             }
         }
     }
@@ -85,9 +92,11 @@ static pal_status vectors_begin(const compression *c, const target *t, uint64_t 
     v->centroids = mem_zeroed(MOST * v->dim, sizeof *v->centroids);
     if (scaled) {
         v->scales = mem_array(v->count, sizeof *v->scales);
-        v->importance = mem_array(v->count, sizeof *v->importance);
     }
-    if (!v->rows || !v->centroids || (scaled && !(v->scales && v->importance)))
+    const bool weighted = scaled || t->importance;
+    if (weighted)
+        v->importance = mem_array(v->count, sizeof *v->importance);
+    if (!v->rows || !v->centroids || (scaled && !v->scales) || (weighted && !v->importance))
         return fail_memory("clustering vectors");
     return gather(v);
 }
