@@ -67,6 +67,8 @@ static void set_flag(arguments *out, const flag *flag, const char *value)
         out->quiet = true;
     else if (strcmp(flag->name, "man") == 0)
         out->man = true;
+    else if (strcmp(flag->name, "markdown") == 0)
+        out->markdown = true;
 }
 
 /* One "--name", "--name=value", "--name value", "-l" or "-l value"; *i moves past a value taken. */

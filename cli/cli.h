@@ -43,7 +43,7 @@ struct arguments {
     const char *output;
     const char *config;
     const char *json; /* "" if given without a file */
-    bool quiet, man, print_config;
+    bool quiet, man, markdown, print_config;
     pal_options *options;
 };
 
@@ -80,6 +80,12 @@ int report_failure(pal_status status);
 void print_usage(FILE *out, const command *command);
 void print_overview(FILE *out);
 void print_manual_page(FILE *out);
+/* Words of `text`, wrapped, each line after `indent` spaces; a blank line in the text stays. */
+void print_wrapped(FILE *out, const char *text, int indent);
+
+/* ---------------------------------------------------------------- reference.c */
+
+void print_option_reference(FILE *out);
 
 /* ---------------------------------------------------------------- progress.c */
 

@@ -16,6 +16,7 @@ static const command *find_command(const char *name)
 
 static const flag help_flags[] = {
     {"man", 0, NULL, "Write the manual page in the language of man(7)."},
+    {"markdown", 0, NULL, "Write the reference of the options of palettization in Markdown."},
     {0},
 };
 
@@ -28,6 +29,8 @@ static int run_help(const arguments *arguments)
     }
     if (arguments->man)
         print_manual_page(stdout);
+    else if (arguments->markdown)
+        print_option_reference(stdout);
     else if (topic)
         print_usage(stdout, topic);
     else

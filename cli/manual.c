@@ -5,8 +5,7 @@
 
 enum { WIDTH = 79 };
 
-/* Words of `text`, wrapped, each line after `indent` spaces; a blank line in the text stays. */
-static void print_wrapped(FILE *out, const char *text, int indent)
+void print_wrapped(FILE *out, const char *text, int indent)
 {
     int column = 0;
     for (const char *word = text; *word;) {
@@ -162,7 +161,8 @@ void print_manual_page(FILE *out)
         "table, and an n\\-bit index for each weight. The result is a model file of the same kind, "
         "for the stock runtime. Models are Core ML packages (.mlpackage) that hold an ML Program "
         "of iOS15 or later (palettized weights need iOS16; 3 bit, several look\\-up tables for one "
-        "weight and vectors need iOS18); ONNX models (.onnx) of opset 11 or later; and safetensors "
+        "weight, vectors, integer tables, per\\-channel scales and pruned weights need iOS18); "
+        "ONNX models (.onnx) of opset 11 or later; and safetensors "
         "checkpoints, a file or a folder. The kind of file is found from its content.\n"
         ".SH COMMANDS\n",
         out);

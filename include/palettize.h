@@ -87,13 +87,15 @@ typedef bool (*pal_progress)(void *user, uint64_t done, uint64_t total, const ch
 
 /* ---------------------------------------------------------------- options */
 
-/* How to compress. Every option has a name, a type, a default and a meaning taken from coremltools'
- * OpPalettizerConfig; pal_option_get() lists them, and the command line is made from that list. */
+/* How to compress. The options have the names, defaults and meanings of those of coremltools'
+ * OpPalettizerConfig, where that has them; pal_option_get() lists them, and the command line is
+ * made from that list. */
 typedef struct pal_options pal_options;
 
 typedef enum pal_option_type {
     PAL_OPTION_INTEGER, /* decimal, within [minimum, maximum] */
     PAL_OPTION_CHOICE,  /* one of the words in `choices` */
+    PAL_OPTION_TABLE,   /* the path of a .npy file, or a list of numbers: "[-1, 0, 0.5, 1]" */
 } pal_option_type;
 
 typedef struct pal_option {
@@ -112,15 +114,16 @@ PAL_API const pal_option *pal_option_get(size_t i);
 PAL_API pal_status pal_options_new(pal_options **out);
 PAL_API void pal_options_free(pal_options *options);
 
-/* Sets an option from text, as a user would write it. A dash in `name` counts as an underscore.
- * PAL_ERROR_ARGUMENT names the option and the values it takes. */
+/* Sets an option from text, as a user would write it. A dash in `name` counts as an underscore, and
+ * in choices capital letters as small ones. PAL_ERROR_ARGUMENT names the option and the values it
+ * takes. A file that the value names is read here, once. */
 PAL_API pal_status pal_options_set(pal_options *options, const char *name, const char *value);
 
 /* The effective value of an option as text, NULL where it is unset or there is no such option. */
 PAL_API const char *pal_options_value(const pal_options *options, const char *name);
 
 /* Checks that the options agree with each other (pal_compress does so too): kmeans and uniform need
- * nbits, unique finds its own and takes none. */
+ * nbits; unique and custom find their own and take none; custom needs a lut. */
 PAL_API pal_status pal_options_check(const pal_options *options);
 
 /* Reads a configuration file (YAML) with the layout of coremltools' OptimizationConfig:
@@ -134,11 +137,12 @@ PAL_API pal_status pal_options_check(const pal_options *options);
  *       "layers_[0-9]+_.*": {nbits: 2, group_size: 8, granularity: per_grouped_channel}
  *
  * For each weight the first that applies holds: its name in op_name_configs; the first key there
- * that is a POSIX extended regular expression matching the whole name; the type of the operator
- * that uses it (the first, if several do) in op_type_configs; global_config. Each stands alone: an
- * option that it does not name has its default. Without global_config, what nothing else covers is
- * left alone. pal_options_set() afterwards changes global_config only. Errors name file, line and
- * key. */
+ * that is a POSIX extended regular expression matching the whole name; the name of the operator
+ * that uses it in op_name_configs; that operator's type in op_type_configs; global_config. Where
+ * several operators use the weight and come to different options in this way, it is left alone,
+ * with that reason. Each entry stands alone: an option that it does not name has its default.
+ * Without global_config, what nothing else covers is left alone. pal_options_set() afterwards
+ * changes global_config only. Errors name file, line and key. */
 PAL_API pal_status pal_options_load(pal_options *options, const char *path);
 
 /* The effective configuration as YAML that pal_options_load() reads back to the same, in fresh
@@ -190,7 +194,8 @@ typedef enum pal_storage {
     PAL_STORAGE_PALETTIZED,
     PAL_STORAGE_QUANTIZED,
     PAL_STORAGE_SPARSE,
-    PAL_STORAGE_OTHER, /* compressed in a way that this version does not know */
+    PAL_STORAGE_OTHER,             /* compressed in a way that this version does not know */
+    PAL_STORAGE_PALETTIZED_SPARSE, /* zeros are left out, and the rest is palettized */
 } pal_storage;
 
 /* "dense", "palettized", ...; never NULL. */
@@ -272,8 +277,9 @@ PAL_API void pal_report_free(pal_report *report);
 
 /* Palettizes every weight that the options allow, in memory; pal_model_save() then writes the
  * result. `progress` and `report` may be NULL. If any option needs a newer version of the format
- * than the model has (Core ML: 3 bit, several LUTs and vectors need iOS18), PAL_ERROR_UNSUPPORTED
- * names both and nothing is changed. */
+ * than the model has (Core ML: 3 bit, several LUTs, vectors, integer LUTs and scales need iOS18),
+ * PAL_ERROR_UNSUPPORTED names both and nothing is changed. Pruned weights of Core ML packages from
+ * iOS18 on are palettized as well; their zeros stay. */
 PAL_API pal_status pal_compress(pal_model *model, const pal_options *options, pal_progress progress,
                                 void *user, pal_report **report);
 

@@ -105,8 +105,7 @@ static pal_status find_bad_pattern(grid grid, const uint16_t *values, size_t n)
 }
 
 /* Adds one bin and clears its histogram entries. `twin` is a second pattern of the same value. */
-static void take_pattern(bins *bins, grid grid, const float *importance, uint32_t pattern,
-                         uint32_t twin)
+static void take_pattern(bins *bins, grid grid, bool importance, uint32_t pattern, uint32_t twin)
 {
     size_t i = bins->count++;
     bins->value[i] = (double)(grid == GRID_FLOAT16 ? f16_to_float((uint16_t)pattern)
@@ -126,7 +125,7 @@ static void take_pattern(bins *bins, grid grid, const float *importance, uint32_
 
 /* Calls take_pattern for the patterns in use, in the order of their values: negative ones from the
  * largest magnitude down, both zeros as one, positive ones up. */
-static void collect_all(bins *bins, grid grid, const float *importance, uint32_t end)
+static void collect_all(bins *bins, grid grid, bool importance, uint32_t end)
 {
     const uint32_t *histogram = bins->histogram;
     for (uint32_t p = 0x8000 + end; --p > 0x8000;)
@@ -139,7 +138,7 @@ static void collect_all(bins *bins, grid grid, const float *importance, uint32_t
             take_pattern(bins, grid, importance, p, p);
 }
 
-static void collect_occupied(bins *bins, grid grid, const float *importance)
+static void collect_occupied(bins *bins, grid grid, bool importance)
 {
     uint64_t *occupied = bins->occupied;
     bool zero = (occupied[0] & 1) || (occupied[0x8000 / 64] & 1);
@@ -175,6 +174,23 @@ static bool patterns_reserve(bins *bins, bool importance)
            bins_reserve(bins, PATTERNS, importance, true);
 }
 
+/* Patterns that are not finite stand from here on, in both halves. */
+static uint32_t first_not_finite(grid grid)
+{
+    return grid == GRID_FLOAT16 ? 0x7c00 : 0x7f80;
+}
+
+/* Whether the histogram has any; it is cleared then. */
+static bool histogram_is_bad(bins *bins, grid grid)
+{
+    uint32_t bad = 0;
+    for (uint32_t p = first_not_finite(grid); p < 0x8000; p++)
+        bad |= bins->histogram[p] | bins->histogram[p + 0x8000];
+    if (bad)
+        memset(bins->histogram, 0, PATTERNS * sizeof *bins->histogram);
+    return bad != 0;
+}
+
 static pal_status fill_patterns(bins *bins, grid grid, const uint16_t *values,
                                 const float *importance, size_t n)
 {
@@ -186,15 +202,8 @@ static pal_status fill_patterns(bins *bins, grid grid, const uint16_t *values,
     uint32_t *histogram = bins->histogram;
     for (size_t i = 0; i < n; i++)
         histogram[values[i]]++;
-    /* Patterns that are not finite stand above the largest finite one, in both halves. */
-    const uint32_t end = grid == GRID_FLOAT16 ? 0x7c00 : 0x7f80;
-    uint32_t bad = 0;
-    for (uint32_t p = end; p < 0x8000; p++)
-        bad |= histogram[p] | histogram[p + 0x8000];
-    if (bad) {
-        memset(histogram, 0, PATTERNS * sizeof *histogram);
+    if (histogram_is_bad(bins, grid))
         return find_bad_pattern(grid, values, n);
-    }
     bins->count = 0;
     bins->times = importance ? bins->times_storage : bins->mass;
     if (importance)
@@ -205,8 +214,36 @@ static pal_status fill_patterns(bins *bins, grid grid, const uint16_t *values,
             bins->occupied[values[i] / 64] |= UINT64_C(1) << values[i] % 64;
         collect_occupied(bins, grid, importance);
     } else {
-        collect_all(bins, grid, importance, end);
+        collect_all(bins, grid, importance, first_not_finite(grid));
     }
+    return PAL_OK;
+}
+
+pal_status bins_begin(bins *bins)
+{
+    return patterns_reserve(bins, true) ? PAL_OK : fail_memory("making a histogram");
+}
+
+void bins_add(bins *bins, const uint16_t *values, const float *importance, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        bins->histogram[values[i]]++;
+        bins->importance_sums[values[i]] += (double)importance[i];
+    }
+}
+
+pal_status bins_end(bins *bins, grid grid)
+{
+    bins->count = 0;
+    bins->times = bins->times_storage;
+    if (histogram_is_bad(bins, grid)) {
+        memset(bins->importance_sums, 0, PATTERNS * sizeof *bins->importance_sums);
+        return fail(PAL_ERROR_VALUE, "a value is not finite");
+    }
+    collect_all(bins, grid, true, first_not_finite(grid));
+    if (bins->count == 0)
+        return fail(PAL_ERROR_ARGUMENT, "no values to cluster");
+    lift_zero_masses(bins);
     return PAL_OK;
 }
 

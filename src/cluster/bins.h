@@ -38,4 +38,12 @@ void bins_free(bins *bins);
  * negative or not finite. A value whose importances are all 0 gets a mass 2^-40 times the mean. */
 pal_status bins_fill(bins *bins, grid grid, const void *values, const float *importance, size_t n);
 
+/* The same for values of a 16-bit type that come in pieces, each with its importances: begin, add
+ * as often as needed, end. No more than 2^31 - 1 values in all; importances must be finite and >=
+ * 0. */
+pal_status bins_begin(bins *bins);
+void bins_add(bins *bins, const uint16_t *values, const float *importance, size_t n);
+/* PAL_ERROR_VALUE if a value was not finite. */
+pal_status bins_end(bins *bins, grid grid);
+
 #endif

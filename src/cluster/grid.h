@@ -6,12 +6,16 @@
 #ifndef PAL_CLUSTER_GRID_H
 #define PAL_CLUSTER_GRID_H
 
+#include <stddef.h>
+
 #include "base/half.h"
 
 typedef enum grid {
     GRID_FLOAT16,
     GRID_BFLOAT16,
     GRID_FLOAT32,
+    GRID_INT8,  /* whole numbers, for entries of integer tables in units of their scale; weights */
+    GRID_UINT8, /* themselves never have these */
 } grid;
 
 /* Nearest float16 for |x| <= 65504; of two equally near ones, either. Veltkamp's splitting keeps
@@ -33,14 +37,72 @@ static inline double grid_round_bf16(double x)
     return __builtin_fabs(x) < 0x1p-126 ? subnormal : normal;
 }
 
+/* Nearest whole number of at least `low` and at most `high`. */
+static inline double grid_round_whole(double x, double low, double high)
+{
+    double whole = (x + 0x1.8p52) - 0x1.8p52;
+    return whole < low ? low : whole > high ? high : whole;
+}
+
 static inline double grid_round(grid grid, double x)
 {
     switch (grid) {
     case GRID_FLOAT16: return grid_round_f16(x);
     case GRID_BFLOAT16: return grid_round_bf16(x);
     case GRID_FLOAT32: return (double)(float)x;
+    case GRID_INT8: return grid_round_whole(x, -128, 127);
+    case GRID_UINT8: return grid_round_whole(x, 0, 255);
     }
     return x;
+}
+
+/* ---------------------------------------------------------------- values of the grid in memory */
+
+static inline size_t grid_size(grid grid)
+{
+    switch (grid) {
+    case GRID_FLOAT16:
+    case GRID_BFLOAT16: return 2;
+    case GRID_FLOAT32: return 4;
+    case GRID_INT8:
+    case GRID_UINT8: break;
+    }
+    return 1;
+}
+
+static inline float grid_get(grid grid, const void *values, size_t i)
+{
+    switch (grid) {
+    case GRID_FLOAT16: return f16_to_float(((const uint16_t *)values)[i]);
+    case GRID_BFLOAT16: return bf16_to_float(((const uint16_t *)values)[i]);
+    case GRID_FLOAT32: return ((const float *)values)[i];
+    case GRID_INT8: return ((const int8_t *)values)[i];
+    case GRID_UINT8: break;
+    }
+    return ((const uint8_t *)values)[i];
+}
+
+/* Stores the nearest value; whole numbers must be in range. */
+static inline void grid_put(grid grid, void *values, size_t i, double value)
+{
+    switch (grid) {
+    case GRID_FLOAT16: ((uint16_t *)values)[i] = f16_from_double(value); break;
+    case GRID_BFLOAT16: ((uint16_t *)values)[i] = bf16_from_double(value); break;
+    case GRID_FLOAT32: ((float *)values)[i] = (float)value; break;
+    case GRID_INT8: ((int8_t *)values)[i] = (int8_t)value; break;
+    case GRID_UINT8: ((uint8_t *)values)[i] = (uint8_t)value; break;
+    }
+}
+
+/* A value as it is after being stored in one of the float types: unlike grid_round(), out of range
+ * it is infinite. */
+static inline float grid_stored(grid grid, double value)
+{
+    switch (grid) {
+    case GRID_FLOAT16: return f16_to_float(f16_from_double(value));
+    case GRID_BFLOAT16: return bf16_to_float(bf16_from_double(value));
+    default: return (float)value;
+    }
 }
 
 #endif

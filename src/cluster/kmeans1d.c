@@ -177,6 +177,8 @@ static pal_status path_find(const problem *p, double penalty, kmeans1d_workspace
     case GRID_FLOAT16: shortest_path(p, penalty, w, GRID_FLOAT16); break;
     case GRID_BFLOAT16: shortest_path(p, penalty, w, GRID_BFLOAT16); break;
     case GRID_FLOAT32: shortest_path(p, penalty, w, GRID_FLOAT32); break;
+    case GRID_INT8: shortest_path(p, penalty, w, GRID_INT8); break;
+    case GRID_UINT8: shortest_path(p, penalty, w, GRID_UINT8); break;
     }
     size_t edges = 0;
     for (size_t i = p->last; i; i = w->previous[i])
@@ -348,34 +350,42 @@ static void path_centroids(const problem *p, const path *path, double *centroids
     }
 }
 
-pal_status kmeans1d(const bins *bins, unsigned k, grid grid, kmeans1d_workspace *w,
-                    double *centroids)
+/* Sums over the bins before each boundary, values shifted to their mean. */
+pal_status kmeans1d_sums(const bins *bins, grid grid, kmeans1d_workspace *w)
 {
     const size_t count = bins->count;
-    if (count <= k) { /* lossless */
-        for (size_t i = 0; i < k; i++)
-            centroids[i] = bins->value[i < count ? i : count - 1];
-        return PAL_OK;
-    }
     if (count >= UINT32_MAX)
         return fail(PAL_ERROR_UNSUPPORTED, "%zu distinct values in one cluster problem", count);
     if (!workspace_reserve(w, count + 1))
         return fail_memory("clustering weights");
-
     double mass = 0, sum = 0;
     for (size_t i = 0; i < count; i++) {
         mass += bins->mass[i];
         sum += bins->mass[i] * bins->value[i];
     }
-    problem full = {w->nodes, count, grid_round(grid, sum / mass), grid};
+    w->shift = grid_round(grid, sum / mass);
     w->nodes[0] = (node){0};
     for (size_t i = 0; i < count; i++) {
         w->nodes[i + 1].s0 = w->nodes[i].s0 + bins->mass[i];
-        w->nodes[i + 1].s1 = w->nodes[i].s1 + bins->mass[i] * (bins->value[i] - full.shift);
+        w->nodes[i + 1].s1 = w->nodes[i].s1 + bins->mass[i] * (bins->value[i] - w->shift);
     }
+    return PAL_OK;
+}
 
+pal_status kmeans1d(const bins *bins, unsigned k, grid grid, kmeans1d_workspace *w,
+                    double *centroids)
+{
+    const size_t count = bins->count;
+    if (count <= k) { /* each value its own; lossless if the grid has it */
+        for (size_t i = 0; i < k; i++)
+            centroids[i] = grid_round(grid, bins->value[i < count ? i : count - 1]);
+        return PAL_OK;
+    }
+    pal_status status = kmeans1d_sums(bins, grid, w);
+    if (status)
+        return status;
+    problem full = {w->nodes, count, w->shift, grid};
     path best = {0};
-    pal_status status;
     double error = estimate_error(bins, w->nodes, k);
     double penalty = 2 * error / k;
     if (count > (size_t)k * COARSE_PER_CLUSTER * COARSE_WORTH) {
@@ -393,4 +403,32 @@ pal_status kmeans1d(const bins *bins, unsigned k, grid grid, kmeans1d_workspace 
     path_centroids(&full, &best, centroids);
     free(best.boundary);
     return PAL_OK;
+}
+
+/* The first bin above x. */
+static size_t first_above(const bins *bins, double x, size_t low)
+{
+    size_t high = bins->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (bins->value[middle] > x)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+double kmeans1d_gain(const bins *bins, const kmeans1d_workspace *w, unsigned k,
+                     const double *centroids)
+{
+    double gain = 0;
+    for (size_t i = 0, begin = 0, end; i < k; i++, begin = end) {
+        end = i + 1 < k ? first_above(bins, (centroids[i] + centroids[i + 1]) / 2, begin)
+                        : bins->count;
+        double s0 = w->nodes[end].s0 - w->nodes[begin].s0;
+        double s1 = w->nodes[end].s1 - w->nodes[begin].s1, r = centroids[i] - w->shift;
+        gain += r * (s1 + (s1 - r * s0));
+    }
+    return gain;
 }

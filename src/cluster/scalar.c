@@ -12,13 +12,14 @@ void scalar_workspace_free(scalar_workspace *workspace)
     bins_free(&workspace->bins);
     kmeans1d_workspace_free(&workspace->kmeans);
     free(workspace->index_of_pattern);
+    free(workspace->coarse);
     *workspace = (scalar_workspace){0};
 }
 
 pal_status scalar_bins(scalar_workspace *workspace, grid grid, const void *values,
                        const float *importance, size_t n)
 {
-    workspace->grid = grid;
+    workspace->grid = workspace->values = grid;
     return bins_fill(&workspace->bins, grid, values, importance, n);
 }
 
@@ -35,12 +36,10 @@ static float float_below(double x)
     return (double)nearest > x ? nextafterf(nearest, -FLT_MAX) : nearest;
 }
 
-/* Finds the nearest entry of each bin (of two equally near, the lower), remembers it for
- * scalar_indices(), and sums the errors. */
-static pal_status assign(scalar_workspace *workspace, scalar_lut *lut)
+pal_status scalar_assign(scalar_workspace *workspace, scalar_lut *lut)
 {
     const bins *bins = &workspace->bins;
-    const bool patterns = workspace->grid != GRID_FLOAT32;
+    const bool patterns = workspace->values != GRID_FLOAT32;
     if (patterns && !workspace->index_of_pattern) {
         workspace->index_of_pattern = mem_zeroed(65536, 1);
         if (!workspace->index_of_pattern)
@@ -57,16 +56,25 @@ static pal_status assign(scalar_workspace *workspace, scalar_lut *lut)
         lut->squared_error += bins->times[i] * error * error;
         lut->weighted_error += bins->mass[i] * error * error;
         if (patterns) {
-            workspace->index_of_pattern[bins->pattern[i]] = (uint8_t)entry;
+            workspace->index_of_pattern[bins->pattern[i]] = lut->place[entry];
             if (bins->pattern[i] == 0)
-                workspace->index_of_pattern[0x8000] = (uint8_t)entry;
+                workspace->index_of_pattern[0x8000] = lut->place[entry];
         }
     }
     for (unsigned i = 0; i < SCALAR_MAX_LUT; i++)
         workspace->threshold[i] = i + 1 < lut->size
                                       ? float_below((lut->centroid[i] + lut->centroid[i + 1]) / 2)
                                       : INFINITY;
+    memcpy(workspace->place, lut->place, sizeof lut->place);
     return PAL_OK;
+}
+
+/* The table has the centroids in their order. */
+static pal_status assign_in_order(scalar_workspace *workspace, scalar_lut *lut)
+{
+    for (unsigned i = 0; i < SCALAR_MAX_LUT; i++)
+        lut->place[i] = (uint8_t)i;
+    return scalar_assign(workspace, lut);
 }
 
 pal_status scalar_lut_kmeans(scalar_workspace *workspace, unsigned size, scalar_lut *lut)
@@ -74,7 +82,7 @@ pal_status scalar_lut_kmeans(scalar_workspace *workspace, unsigned size, scalar_
     lut->size = size;
     pal_status status =
         kmeans1d(&workspace->bins, size, workspace->grid, &workspace->kmeans, lut->centroid);
-    return status ? status : assign(workspace, lut);
+    return status ? status : assign_in_order(workspace, lut);
 }
 
 pal_status scalar_lut_uniform(scalar_workspace *workspace, unsigned size, scalar_lut *lut)
@@ -85,7 +93,7 @@ pal_status scalar_lut_uniform(scalar_workspace *workspace, unsigned size, scalar
     lut->size = size;
     for (unsigned i = 0; i < size; i++)
         lut->centroid[i] = grid_round(workspace->grid, least + i * step);
-    return assign(workspace, lut);
+    return assign_in_order(workspace, lut);
 }
 
 pal_status scalar_lut_unique(scalar_workspace *workspace, unsigned size, scalar_lut *lut)
@@ -95,14 +103,43 @@ pal_status scalar_lut_unique(scalar_workspace *workspace, unsigned size, scalar_
         return fail(PAL_ERROR_VALUE, "%zu distinct values, more than %u", bins->count, size);
     lut->size = size;
     for (unsigned i = 0; i < size; i++)
-        lut->centroid[i] = bins->value[i < bins->count ? i : bins->count - 1];
-    return assign(workspace, lut);
+        lut->centroid[i] =
+            grid_round(workspace->grid, bins->value[i < bins->count ? i : bins->count - 1]);
+    return assign_in_order(workspace, lut);
+}
+
+typedef struct placed {
+    double value;
+    unsigned place;
+} placed;
+
+static int by_value(const void *a, const void *b)
+{
+    const placed *x = a, *y = b;
+    if (x->value != y->value)
+        return x->value < y->value ? -1 : 1;
+    return (x->place > y->place) - (x->place < y->place);
+}
+
+pal_status scalar_lut_given(scalar_workspace *workspace, unsigned size, const double *entries,
+                            scalar_lut *lut)
+{
+    placed sorted[SCALAR_MAX_LUT];
+    for (unsigned i = 0; i < size; i++)
+        sorted[i] = (placed){grid_round(workspace->grid, entries[i]), i};
+    qsort(sorted, size, sizeof *sorted, by_value);
+    lut->size = size;
+    for (unsigned i = 0; i < size; i++) {
+        lut->centroid[i] = sorted[i].value;
+        lut->place[i] = (uint8_t)sorted[i].place;
+    }
+    return scalar_assign(workspace, lut);
 }
 
 void scalar_indices(const scalar_workspace *workspace, const void *values, size_t n,
                     uint8_t *indices)
 {
-    if (workspace->grid != GRID_FLOAT32) {
+    if (workspace->values != GRID_FLOAT32) {
         const uint16_t *patterns = values;
         const uint8_t *table = workspace->index_of_pattern;
         for (size_t i = 0; i < n; i++)
@@ -110,13 +147,8 @@ void scalar_indices(const scalar_workspace *workspace, const void *values, size_
         return;
     }
     const float *floats = values;
-    const float *threshold = workspace->threshold;
-    for (size_t i = 0; i < n; i++) {
-        unsigned index = 0;
-        for (unsigned step = SCALAR_MAX_LUT / 2; step; step /= 2)
-            index += floats[i] > threshold[index + step - 1] ? step : 0;
-        indices[i] = (uint8_t)index;
-    }
+    for (size_t i = 0; i < n; i++)
+        indices[i] = workspace->place[scalar_nearest(workspace, floats[i])];
 }
 
 /* ---------------------------------------------------------------- the public functions */

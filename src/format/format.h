@@ -10,13 +10,28 @@
 #include "base/status.h"
 #include "palette/palette.h"
 
+/* An operator that uses a weight. */
+typedef struct weight_use {
+    const char *op;   /* its type */
+    const char *name; /* "" if it has none */
+} weight_use;
+
+/* The values of a pruned weight. */
+typedef struct pruned_values {
+    const uint8_t *mask; /* a bit for each element, packed like indices; 0: the element is 0 */
+    const void *values;  /* the others in their order, row-major */
+    uint64_t count;
+} pruned_values;
+
 typedef struct model_weight {
     pal_weight info;
-    const void *dense;  /* its values if stored dense in a type of whole bytes, else NULL */
-    uint64_t op_groups; /* of a grouped convolution that uses it; 0 or 1: none */
-    const char *locked; /* why this format cannot replace it, or NULL */
-    bool embedding;     /* a table of which an operator takes rows, as far as the format can tell */
-    size_t same_as;     /* the first weight that has the very same stored values; itself if none */
+    const void *dense;    /* its values if stored dense in a type of whole bytes, else NULL */
+    pruned_values pruned; /* the same if stored sparse; mask NULL if not, or in an unknown form */
+    weight_use *uses;     /* info.consumers of them */
+    uint64_t op_groups;   /* of a grouped convolution that uses it; 0 or 1: none */
+    const char *locked;   /* why this format cannot replace it, or NULL */
+    bool embedding; /* a table of which an operator takes rows, as far as the format can tell */
+    size_t same_as; /* the first weight that has the very same stored values; itself if none */
 } model_weight;
 
 /* New content for a weight: exactly one of the two is set. */

@@ -109,6 +109,7 @@ const char *pal_storage_name(pal_storage storage)
     case PAL_STORAGE_PALETTIZED: return "palettized";
     case PAL_STORAGE_QUANTIZED: return "quantized";
     case PAL_STORAGE_SPARSE: return "sparse";
+    case PAL_STORAGE_PALETTIZED_SPARSE: return "sparse, palettized";
     case PAL_STORAGE_OTHER: return "compressed";
     }
     return "compressed";

@@ -64,9 +64,10 @@ void weight_replaced(pal_model *model, holdings *held, const replacement *r)
     pal_weight *info = &weight->info;
     weight->same_as = r->weight;
     weight->dense = r->dense;
+    weight->pruned = (pruned_values){0};
     if (r->palette) {
         holdings_keep_palette(held, r->palette);
-        info->storage = PAL_STORAGE_PALETTIZED;
+        info->storage = r->palette->mask ? PAL_STORAGE_PALETTIZED_SPARSE : PAL_STORAGE_PALETTIZED;
         info->nbits = r->palette->nbits;
         info->num_luts = palette_num_luts(r->palette);
         info->bytes = palette_bytes(r->palette);
@@ -81,17 +82,35 @@ void weight_replaced(pal_model *model, holdings *held, const replacement *r)
 
 /* ---------------------------------------------------------------- uses */
 
-pal_status weight_used(model_weight *weight, mem_arena *texts, const void *op, size_t op_length,
+/* Room for one more use: the list doubles when their number is a power of two. */
+static bool uses_reserve(model_weight *weight, mem_arena *texts)
+{
+    const size_t count = weight->info.consumers;
+    if (count & (count - 1))
+        return true;
+    weight_use *larger = arena_alloc(texts, (count ? 2 * count : 1) * sizeof *larger);
+    if (!larger)
+        return false;
+    if (count)
+        memcpy(larger, weight->uses, count * sizeof *larger);
+    weight->uses = larger;
+    return true;
+}
+
+pal_status weight_used(model_weight *weight, mem_arena *texts, text_span op, text_span name,
                        int axis, uint64_t groups)
 {
     pal_weight *info = &weight->info;
+    weight_use use = {arena_copy(texts, op.text, op.length),
+                      arena_copy(texts, name.text, name.length)};
+    if (!use.op || !use.name || !uses_reserve(weight, texts))
+        return fail_memory("reading a model");
     if (groups > weight->op_groups)
         weight->op_groups = groups;
+    weight->uses[info->consumers] = use;
     if (info->consumers++ == 0) {
-        info->op = arena_copy(texts, op, op_length);
+        info->op = use.op;
         info->channel_axis = axis;
-        if (!info->op)
-            return fail_memory("reading a model");
     } else if (info->channel_axis != axis) {
         info->channel_axis = -1;
     }

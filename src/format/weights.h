@@ -25,9 +25,15 @@ bool holdings_has_buffer(const holdings *held, const void *buffer);
  * that over; room must have been made. */
 void weight_replaced(pal_model *model, holdings *held, const replacement *r);
 
-/* Notes that an operator of type `op` uses the weight, its output channels on `axis` and in
- * `groups`: the first one gives op and channel_axis, a later one on another axis leaves -1. */
-pal_status weight_used(model_weight *weight, mem_arena *texts, const void *op, size_t op_length,
+/* Bytes of text that need not end with 0. */
+typedef struct text_span {
+    const void *text;
+    size_t length;
+} text_span;
+
+/* Notes that an operator uses the weight, its output channels on `axis` and in `groups`: the first
+ * one gives op and channel_axis, a later one on another axis leaves -1. */
+pal_status weight_used(model_weight *weight, mem_arena *texts, text_span op, text_span name,
                        int axis, uint64_t groups);
 
 /* Sets same_as of weights whose values are the same memory, in the same shape and type. `data`

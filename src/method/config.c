@@ -14,6 +14,45 @@ void pal_free(void *memory)
     free(memory);
 }
 
+/* ---------------------------------------------------------------- growing text */
+
+typedef struct text {
+    char *data;
+    size_t used, capacity;
+    bool failed;
+} text;
+
+static void add(text *t, const char *from, size_t n)
+{
+    if (t->failed || !mem_grow((void **)&t->data, &t->capacity, t->used + n + 1, 1)) {
+        t->failed = true;
+        return;
+    }
+    memcpy(t->data + t->used, from, n);
+    t->used += n;
+    t->data[t->used] = 0;
+}
+
+static void add_text(text *t, const char *from)
+{
+    add(t, from, strlen(from));
+}
+
+/* In double quotes, escaped. */
+static void add_quoted(text *t, const char *from)
+{
+    add_text(t, "\"");
+    for (; *from; from++) {
+        char escaped[8];
+        if ((unsigned char)*from < 32 || *from == 127)
+            snprintf(escaped, sizeof escaped, "\\x%02X", (unsigned)(unsigned char)*from);
+        else
+            snprintf(escaped, sizeof escaped, *from == '"' || *from == '\\' ? "\\%c" : "%c", *from);
+        add_text(t, escaped);
+    }
+    add_text(t, "\"");
+}
+
 /* ---------------------------------------------------------------- reading */
 
 typedef struct reader {
@@ -63,6 +102,55 @@ static bool is_null(const reader *r)
             strcmp(text, "Null") == 0 || strcmp(text, "NULL") == 0 || strcmp(text, "None") == 0);
 }
 
+/* "[1, 2]" or "[[1, 2], [3, 4]]", as text of one line. The current event is its first; its last is
+ * current on return. */
+static pal_status read_list(reader *r, text *out)
+{
+    pal_status status = PAL_OK;
+    for (size_t depth = 0;;) {
+        const bool first = !out->used || out->data[out->used - 1] == '[';
+        if (r->event.type == YAML_SEQUENCE_END_EVENT) {
+            add_text(out, "]");
+            if (--depth == 0)
+                return out->failed ? fail_memory("reading a configuration") : PAL_OK;
+        } else {
+            add_text(out, first ? "" : ", ");
+            if (r->event.type == YAML_SEQUENCE_START_EVENT) {
+                add_text(out, "[");
+                depth++;
+            } else if (scalar(r)) {
+                add_text(out, scalar(r));
+            } else {
+                return fail_here(r, "expected numbers");
+            }
+        }
+        if ((status = next(r)))
+            return status;
+    }
+}
+
+/* The value of one option, which is the current event. */
+static pal_status read_value(reader *r, size_t rule, const char *key, const char *name)
+{
+    const size_t line = r->event.start_mark.line + 1;
+    text list = {0};
+    pal_status status = PAL_OK;
+    if (r->event.type == YAML_SEQUENCE_START_EVENT && options_takes_list(name)) {
+        if (!(status = read_list(r, &list)) &&
+            (status = options_rule_set(r->options, rule, name, list.data)))
+            fail_at(r->path, line, fail_context(status, "%s", key));
+        free(list.data);
+        return status;
+    }
+    if (!scalar(r))
+        return fail_here(r, "%s: %s: expected a value", key, name);
+    /* coremltools has it, and ours is the option threads. */
+    if (strcmp(name, "num_kmeans_workers") == 0)
+        return PAL_OK;
+    status = options_rule_set(r->options, rule, name, scalar(r));
+    return status ? fail_at(r->path, line, fail_context(status, "%s", key)) : PAL_OK;
+}
+
 /* "{nbits: 4, ...}" or null. The current event is its first; its last is current on return. */
 static pal_status read_rule(reader *r, rule_scope scope, const char *key)
 {
@@ -91,15 +179,8 @@ static pal_status read_rule(reader *r, rule_scope scope, const char *key)
             return status;
         if (is_null(r))
             continue; /* its default */
-        text = scalar(r);
-        if (!text)
-            return fail_here(r, "%s: %s: expected a value", key, name);
-        /* coremltools has it, and ours is the option threads. */
-        if (strcmp(name, "num_kmeans_workers") == 0)
-            continue;
-        status = options_rule_set(r->options, rule, name, text);
-        if (status)
-            return fail_at(r->path, r->event.start_mark.line + 1, fail_context(status, "%s", key));
+        if ((status = read_value(r, rule, key, name)))
+            return status;
     }
     status = options_rule_check(r->options, rule);
     return status ? fail_at(r->path, line, fail_context(status, "%s", key)) : PAL_OK;
@@ -209,43 +290,6 @@ pal_status pal_options_load(pal_options *options, const char *path)
 
 /* ---------------------------------------------------------------- writing */
 
-typedef struct text {
-    char *data;
-    size_t used, capacity;
-    bool failed;
-} text;
-
-static void add(text *t, const char *from, size_t n)
-{
-    if (t->failed || !mem_grow((void **)&t->data, &t->capacity, t->used + n + 1, 1)) {
-        t->failed = true;
-        return;
-    }
-    memcpy(t->data + t->used, from, n);
-    t->used += n;
-    t->data[t->used] = 0;
-}
-
-static void add_text(text *t, const char *from)
-{
-    add(t, from, strlen(from));
-}
-
-/* In double quotes, escaped. */
-static void add_quoted(text *t, const char *from)
-{
-    add_text(t, "\"");
-    for (; *from; from++) {
-        char escaped[8];
-        if ((unsigned char)*from < 32 || *from == 127)
-            snprintf(escaped, sizeof escaped, "\\x%02X", (unsigned)(unsigned char)*from);
-        else
-            snprintf(escaped, sizeof escaped, *from == '"' || *from == '\\' ? "\\%c" : "%c", *from);
-        add_text(t, escaped);
-    }
-    add_text(t, "\"");
-}
-
 static void add_rule(text *t, const pal_options *options, size_t i, bool none, const char *indent)
 {
     if (none) {
@@ -260,7 +304,10 @@ static void add_rule(text *t, const pal_options *options, size_t i, bool none, c
         add_text(t, indent);
         add_text(t, pal_option_get(o)->name);
         add_text(t, ": ");
-        add_text(t, value);
+        if (pal_option_get(o)->type == PAL_OPTION_TABLE && value[strspn(value, " \t")] != '[')
+            add_quoted(t, value);
+        else
+            add_text(t, value);
         add_text(t, "\n");
     }
 }

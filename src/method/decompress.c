@@ -52,7 +52,8 @@ static pal_status decode(decompression *d, size_t i, const palette *palette)
 
 static pal_status decompress_weight(decompression *d, size_t i)
 {
-    if (d->model->weights[i].info.storage != PAL_STORAGE_PALETTIZED)
+    const pal_storage storage = d->model->weights[i].info.storage;
+    if (storage != PAL_STORAGE_PALETTIZED && storage != PAL_STORAGE_PALETTIZED_SPARSE)
         return report_set_reason(d->report, i, "it is not palettized");
     palette *palette = NULL;
     pal_status status = d->model->format->read_palette(d->model, i, &palette);

@@ -6,19 +6,27 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/memory.h"
 
 static const pal_option table[] = {
     {"nbits", PAL_OPTION_INTEGER, NULL, 1, 8, "1|2|3|4|6|8", "N",
      "Bits for each weight: 1, 2, 3, 4, 6 or 8; the look-up table has 2^N entries. Must be given "
-     "for "
-     "the modes kmeans and uniform; unique finds its own. 3 bit needs iOS18."},
-    {"mode", PAL_OPTION_CHOICE, "kmeans", 0, 0, "kmeans|uniform|unique", "MODE",
+     "for the modes kmeans and uniform; unique and custom have their own. 3 bit needs iOS18."},
+    {"mode", PAL_OPTION_CHOICE, "kmeans", 0, 0, "kmeans|uniform|unique|custom", "MODE",
      "How the look-up table is chosen. kmeans: the entries of least squared error, the global "
      "optimum. uniform: entries at equal distances between the least and the greatest weight. "
      "unique: the distinct values themselves, without loss, with the fewest bits that hold them; "
-     "weights with more than 256 distinct values are left as they are."},
+     "weights with more than 256 distinct values (or vectors) are left as they are. custom: the "
+     "entries that the option lut gives; each weight takes the nearest."},
+    {"lut", PAL_OPTION_TABLE, NULL, 0, 0, NULL, "TABLE",
+     "The look-up table of mode custom: the path of a NumPy file (.npy) or a list of numbers in "
+     "brackets, as in [-1, -0.3, 0.3, 1]. It has 2, 4, 8, 16, 64 or 256 entries, which makes 1, 2, "
+     "3, 4, 6 or 8 bit; with cluster_dim above 1 each entry is a vector, a row of the file's "
+     "second "
+     "dimension or a list of its own. Every group of channels takes the same table. Entries are "
+     "rounded to the type of the weight."},
     {"granularity", PAL_OPTION_CHOICE, "per_tensor", 0, 0, "per_tensor|per_grouped_channel", "G",
      "per_tensor: one look-up table for each weight. per_grouped_channel: one for each group of "
      "group_size channels; needs iOS18."},
@@ -31,12 +39,21 @@ static const pal_option table[] = {
      "last or last but one for matmul, otherwise 0."},
     {"cluster_dim", PAL_OPTION_INTEGER, "1", 1, 64, NULL, "D",
      "Length of the vectors that an index stands for. Above 1, D weights that follow each other "
-     "along "
-     "the channel axis share an index, so that a weight takes nbits / D bits. The tables are found "
-     "by "
-     "k-means++, Lloyd's iterations and moves of single clusters: good, but no proven optimum. "
-     "Mode "
-     "kmeans only; needs iOS18. Weights whose channels D does not divide are left as they are."},
+     "along the channel axis share an index, so that a weight takes nbits / D bits. The tables of "
+     "mode kmeans are then found by k-means++, Lloyd's iterations and moves of single clusters: "
+     "good, but no proven optimum. Not for mode uniform; needs iOS18. Weights whose channels D "
+     "does "
+     "not divide are left as they are."},
+    {"enable_per_channel_scale", PAL_OPTION_CHOICE, "false", 0, 0, "false|true", "B",
+     "true: before clustering, weights are divided by scales, which the file then holds beside the "
+     "table: the largest magnitude along the channel axis, one for each position in the other "
+     "dimensions, as coremltools' palettize_weights has it. In Core ML packages before iOS26 the "
+     "table is repeated for each scale, which can take more space than it saves. Needs iOS18."},
+    {"lut_dtype", PAL_OPTION_CHOICE, NULL, 0, 0, "int8|uint8", "TYPE",
+     "Type of the entries of the look-up tables. int8: whole numbers, with a scale for each table. "
+     "uint8: with an offset as well. By default that of the weight. Clustering chooses among what "
+     "such a table can hold. Not for mode unique; needs iOS18; in Core ML packages not together "
+     "with enable_per_channel_scale."},
     {"weight_threshold", PAL_OPTION_INTEGER, "2048", 0, INT64_MAX, NULL, "T",
      "Only weights with more than T elements are palettized."},
     {"embeddings", PAL_OPTION_CHOICE, "skip", 0, 0, "skip|palettize", "E",
@@ -57,10 +74,13 @@ enum {
 enum {
     NBITS,
     MODE,
+    LUT,
     GRANULARITY,
     GROUP_SIZE,
     CHANNEL_AXIS,
     CLUSTER_DIM,
+    PER_CHANNEL_SCALE,
+    LUT_DTYPE,
     WEIGHT_THRESHOLD,
     EMBEDDINGS,
     THREADS
@@ -73,7 +93,8 @@ typedef struct rule {
     regex_t pattern; /* RULE_OP_NAME: the key as an extended regular expression */
     bool is_pattern; /* whether it is one */
     bool none;
-    char value[OPTIONS][VALUE_SIZE]; /* "" where unset */
+    char value[OPTIONS][VALUE_SIZE]; /* "" where unset; that of the table is in */
+    user_table table;
 } rule;
 
 struct pal_options {
@@ -114,6 +135,7 @@ void pal_options_free(pal_options *options)
         return;
     for (size_t i = 0; i < options->count; i++) {
         free(options->rules[i].key);
+        user_table_free(&options->rules[i].table);
         if (options->rules[i].is_pattern)
             regfree(&options->rules[i].pattern);
     }
@@ -135,14 +157,17 @@ static size_t find_option(const char *name)
     return OPTIONS;
 }
 
-/* Whether `value` is one of the words in `choices`, "a|b|c". */
-static bool is_choice(const char *choices, const char *value)
+/* Copies the word in `choices`, "a|b|c", that `value` is, whatever the case of its letters. */
+static bool find_choice(const char *choices, const char *value, char found[VALUE_SIZE])
 {
     size_t n = strlen(value);
     for (const char *word = choices; *word;) {
         size_t length = strcspn(word, "|");
-        if (length == n && strncmp(word, value, n) == 0)
+        if (length == n && n < VALUE_SIZE && strncasecmp(word, value, n) == 0) {
+            memcpy(found, word, n);
+            found[n] = 0;
             return true;
+        }
         word += length;
         word += *word == '|';
     }
@@ -166,7 +191,16 @@ static pal_status set_value(rule *rule, const char *name, const char *value)
     if (i == OPTIONS)
         return fail(PAL_ERROR_ARGUMENT, "there is no option %s", name);
     const pal_option *option = &table[i];
-    char number[VALUE_SIZE];
+    char number[VALUE_SIZE], word[VALUE_SIZE];
+    if (option->type == PAL_OPTION_TABLE) {
+        user_table read;
+        pal_status status = user_table_read(value, &read);
+        if (status)
+            return fail_context(status, "%s", option->name);
+        user_table_free(&rule->table);
+        rule->table = read;
+        return PAL_OK;
+    }
     if (option->type == PAL_OPTION_INTEGER) {
         int64_t integer;
         if (!parse_integer(value, &integer))
@@ -180,10 +214,10 @@ static pal_status set_value(rule *rule, const char *name, const char *value)
                         value, (long long)option->minimum, (long long)option->maximum);
         value = number;
     }
-    if (option->choices && !is_choice(option->choices, value))
+    if (option->choices && !find_choice(option->choices, value, word))
         return fail(PAL_ERROR_ARGUMENT, "%s: %s is not one of %s", option->name, value,
                     option->choices);
-    snprintf(rule->value[i], VALUE_SIZE, "%s", value);
+    snprintf(rule->value[i], VALUE_SIZE, "%s", option->choices ? word : value);
     return PAL_OK;
 }
 
@@ -200,7 +234,8 @@ pal_status pal_options_set(pal_options *options, const char *name, const char *v
 const char *pal_options_value(const pal_options *options, const char *name)
 {
     size_t i = options && name ? find_option(name) : OPTIONS;
-    return i < OPTIONS && *options->rules[0].value[i] ? options->rules[0].value[i] : NULL;
+    const char *value = i < OPTIONS ? options_rule_value(options, 0, i) : "";
+    return *value ? value : NULL;
 }
 
 /* ---------------------------------------------------------------- rules */
@@ -211,6 +246,7 @@ pal_status options_rule_begin(pal_options *options, rule_scope scope, const char
     rule fresh = {.scope = scope};
     set_defaults(&fresh);
     if (scope == RULE_GLOBAL) {
+        user_table_free(&options->rules[0].table);
         options->rules[0] = fresh;
         *index = 0;
         return PAL_OK;
@@ -241,6 +277,12 @@ pal_status options_rule_set(pal_options *options, size_t i, const char *name, co
     return set_value(&options->rules[i], name, value);
 }
 
+bool options_takes_list(const char *name)
+{
+    size_t i = find_option(name);
+    return i < OPTIONS && table[i].type == PAL_OPTION_TABLE;
+}
+
 void options_rule_none(pal_options *options, size_t i)
 {
     options->rules[i].none = true;
@@ -266,7 +308,10 @@ bool options_rule_get(const pal_options *options, size_t i, rule_scope *scope, c
 
 const char *options_rule_value(const pal_options *options, size_t i, size_t option)
 {
-    return options->rules[i].value[option];
+    const rule *rule = &options->rules[i];
+    if (option == LUT)
+        return rule->table.text ? rule->table.text : "";
+    return rule->value[option];
 }
 
 /* ---------------------------------------------------------------- reading */
@@ -276,6 +321,17 @@ static int64_t integer_value(const rule *rule, size_t i)
     int64_t number = 0;
     parse_integer(rule->value[i], &number);
     return number;
+}
+
+/* Bits of a user's table; 0 if it has not a power of two of entries, or none of this length. */
+static unsigned table_bits(const user_table *table, size_t cluster_dim)
+{
+    static const unsigned widths[] = {1, 2, 3, 4, 6, 8};
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
+        if (table->count == cluster_dim << widths[i] &&
+            (table->dim ? table->dim : 1) == (table->dim ? cluster_dim : 1))
+            return widths[i];
+    return 0;
 }
 
 static settings settings_of(const rule *rule)
@@ -288,50 +344,120 @@ static settings settings_of(const rule *rule)
         .cluster_dim = (size_t)integer_value(rule, CLUSTER_DIM),
         .weight_threshold = (uint64_t)integer_value(rule, WEIGHT_THRESHOLD),
         .palettize_embeddings = strcmp(rule->value[EMBEDDINGS], "palettize") == 0,
+        .per_channel_scale = strcmp(rule->value[PER_CHANNEL_SCALE], "true") == 0,
+        .table = &rule->table,
     };
+    if (strcmp(rule->value[LUT_DTYPE], "int8") == 0)
+        out.lut_dtype = PAL_INT8;
+    else if (strcmp(rule->value[LUT_DTYPE], "uint8") == 0)
+        out.lut_dtype = PAL_UINT8;
     if (strcmp(rule->value[MODE], "uniform") == 0)
         out.mode = MODE_UNIFORM;
     else if (strcmp(rule->value[MODE], "unique") == 0)
         out.mode = MODE_UNIQUE;
+    else if (strcmp(rule->value[MODE], "custom") == 0)
+        out.mode = MODE_CUSTOM;
+    if (out.mode == MODE_CUSTOM && !out.nbits)
+        out.nbits = table_bits(&rule->table, out.cluster_dim);
     if (strcmp(rule->value[GRANULARITY], "per_grouped_channel") == 0)
         out.granularity = GRANULARITY_PER_GROUPED_CHANNEL;
     return out;
 }
 
-/* The rule that covers a weight. */
-static const rule *find_rule(const pal_options *options, const pal_weight *weight)
+/* The rule that covers a weight by its own name, or NULL. */
+static const rule *rule_by_name(const pal_options *options, const char *name)
 {
-    const rule *by_pattern = NULL, *by_type = NULL;
+    const rule *by_pattern = NULL;
     for (size_t i = 1; i < options->count; i++) {
         const rule *rule = &options->rules[i];
-        if (rule->scope == RULE_OP_TYPE) {
-            if (!by_type && strcmp(rule->key, weight->op) == 0)
-                by_type = rule;
-        } else if (strcmp(rule->key, weight->name) == 0) {
+        if (rule->scope != RULE_OP_NAME)
+            continue;
+        if (strcmp(rule->key, name) == 0)
             return rule;
-        } else if (!by_pattern && rule->is_pattern &&
-                   regexec(&rule->pattern, weight->name, 0, NULL, 0) == 0) {
+        if (!by_pattern && rule->is_pattern && regexec(&rule->pattern, name, 0, NULL, 0) == 0)
             by_pattern = rule;
-        }
     }
-    return by_pattern ? by_pattern : by_type ? by_type : &options->rules[0];
+    return by_pattern;
 }
 
-void options_for(const pal_options *options, const pal_weight *weight, settings *out, bool *none)
+/* The rule that covers what an operator uses; as in coremltools, its name must be spelled out. */
+static const rule *rule_by_use(const pal_options *options, const weight_use *use)
+{
+    const rule *by_type = NULL;
+    for (size_t i = 1; i < options->count; i++) {
+        const rule *rule = &options->rules[i];
+        if (rule->scope == RULE_OP_NAME && *use->name && strcmp(rule->key, use->name) == 0)
+            return rule;
+        if (rule->scope == RULE_OP_TYPE && !by_type && strcmp(rule->key, use->op) == 0)
+            by_type = rule;
+    }
+    return by_type ? by_type : &options->rules[0];
+}
+
+static bool same_options(const rule *a, const rule *b)
+{
+    bool same = a->none == b->none && user_table_equal(&a->table, &b->table);
+    for (size_t i = 0; same && i < OPTIONS; i++)
+        same = strcmp(a->value[i], b->value[i]) == 0;
+    return same || (a->none && b->none);
+}
+
+/* The rule that covers a weight; *other is a use for which a rule with other options holds. */
+static const rule *find_rule(const pal_options *options, const model_weight *weight,
+                             const weight_use **other)
+{
+    *other = NULL;
+    const rule *rule = rule_by_name(options, weight->info.name);
+    if (rule)
+        return rule;
+    rule = &options->rules[0];
+    for (size_t i = 0; i < weight->info.consumers; i++) {
+        const struct rule *covers = rule_by_use(options, &weight->uses[i]);
+        if (i == 0)
+            rule = covers;
+        else if (!*other && !same_options(rule, covers))
+            *other = &weight->uses[i];
+    }
+    return rule;
+}
+
+void options_for(const pal_options *options, const model_weight *weight, settings *out,
+                 char refusal[160])
 {
     rule defaults = {.scope = RULE_GLOBAL};
     const rule *rule = &defaults;
+    const weight_use *other = NULL;
     if (options)
-        rule = find_rule(options, weight);
+        rule = find_rule(options, weight, &other);
     else
         set_defaults(&defaults);
     *out = settings_of(rule);
-    *none = rule->none;
+    if (!options)
+        out->table = NULL;
+    *refusal = 0;
+    if (other)
+        snprintf(refusal, 160,
+                 "its operators %.40s and %.40s have different options; name it in op_name_configs",
+                 weight->uses[0].op, other->op);
+    else if (rule->none)
+        snprintf(refusal, 160, "the configuration leaves it out");
 }
 
 int options_threads(const pal_options *options)
 {
     return options ? (int)integer_value(&options->rules[0], THREADS) : 0;
+}
+
+/* What is wrong with a table that gives no number of bits. */
+static pal_status check_table(const user_table *table, size_t cluster_dim)
+{
+    if (table->dim && table->dim != cluster_dim)
+        return fail(PAL_ERROR_ARGUMENT, "lut: entries of %zu values; cluster_dim is %zu",
+                    table->dim, cluster_dim);
+    return fail(
+        PAL_ERROR_ARGUMENT,
+        "lut: %zu values; with cluster_dim %zu a table has 2, 4, 8, 16, 64 or 256 times %zu",
+        table->count, cluster_dim, cluster_dim);
 }
 
 static pal_status check_rule(const rule *rule)
@@ -341,8 +467,18 @@ static pal_status check_rule(const rule *rule)
         return PAL_OK;
     if (settings.mode == MODE_UNIQUE && settings.nbits)
         return fail(PAL_ERROR_ARGUMENT, "nbits: mode unique finds its own number of bits");
-    if (settings.mode != MODE_KMEANS && settings.cluster_dim > 1)
-        return fail(PAL_ERROR_ARGUMENT, "cluster_dim: above 1 only in mode kmeans");
+    if (settings.mode == MODE_CUSTOM && *rule->value[NBITS])
+        return fail(PAL_ERROR_ARGUMENT, "nbits: mode custom has that of the table");
+    if (settings.mode == MODE_CUSTOM && !rule->table.count)
+        return fail(PAL_ERROR_ARGUMENT, "lut: must be given for mode custom");
+    if (settings.mode != MODE_CUSTOM && rule->table.count)
+        return fail(PAL_ERROR_ARGUMENT, "lut: only in mode custom");
+    if (settings.mode == MODE_CUSTOM && !settings.nbits)
+        return check_table(&rule->table, settings.cluster_dim);
+    if (settings.mode == MODE_UNIFORM && settings.cluster_dim > 1)
+        return fail(PAL_ERROR_ARGUMENT, "cluster_dim: not above 1 in mode uniform");
+    if (settings.mode == MODE_UNIQUE && settings.lut_dtype)
+        return fail(PAL_ERROR_ARGUMENT, "lut_dtype: mode unique keeps the values as they are");
     if (settings.mode != MODE_UNIQUE && !settings.nbits)
         return fail(PAL_ERROR_ARGUMENT, "nbits: must be given for mode %s", rule->value[MODE]);
     return PAL_OK;

@@ -3,12 +3,14 @@
 #ifndef PAL_METHOD_OPTIONS_H
 #define PAL_METHOD_OPTIONS_H
 
-#include "base/status.h"
+#include "format/format.h"
+#include "method/lookup.h"
 
 typedef enum mode {
     MODE_KMEANS,
     MODE_UNIFORM,
     MODE_UNIQUE,
+    MODE_CUSTOM,
 } mode;
 
 typedef enum granularity {
@@ -18,8 +20,11 @@ typedef enum granularity {
 
 /* The options as numbers, after pal_options_check(). */
 typedef struct settings {
-    unsigned nbits; /* 0: unset */
+    unsigned nbits; /* 0: unset; of mode custom, that of the table */
     mode mode;
+    const user_table *table; /* of mode custom; it belongs to the options */
+    pal_dtype lut_dtype;     /* PAL_DTYPE_OTHER: that of the weight */
+    bool per_channel_scale;
     granularity granularity;
     uint64_t group_size;
     bool has_channel_axis;
@@ -29,10 +34,12 @@ typedef struct settings {
     bool palettize_embeddings;
 } settings;
 
-/* The settings for one weight: those of the first rule that covers it (its name, then a pattern
- * that its name matches, then its operator's type), otherwise the global ones. `none` says that the
- * weight is to be left alone. NULL options give the defaults. */
-void options_for(const pal_options *options, const pal_weight *weight, settings *out, bool *none);
+/* The settings for one weight: those of the first rule that covers it (its name, a pattern that its
+ * name matches, the name of an operator that uses it, that operator's type), otherwise the global
+ * ones. `refusal` is why it is to be left alone, "" if it is not. NULL options give the defaults.
+ */
+void options_for(const pal_options *options, const model_weight *weight, settings *out,
+                 char refusal[160]);
 
 /* Threads to use. */
 int options_threads(const pal_options *options);
@@ -50,6 +57,8 @@ typedef enum rule_scope {
 pal_status options_rule_begin(pal_options *options, rule_scope scope, const char *key,
                               size_t *rule);
 pal_status options_rule_set(pal_options *options, size_t rule, const char *name, const char *value);
+/* Whether an option's value may be a list. */
+bool options_takes_list(const char *name);
 /* What the rule covers is left alone. */
 void options_rule_none(pal_options *options, size_t rule);
 /* Whether its options agree with each other. */

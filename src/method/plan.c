@@ -1,5 +1,7 @@
 #include "method/plan.h"
 
+#include <float.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,17 +74,37 @@ static void plan_groups(const pal_weight *weight, const settings *settings, plan
                  (unsigned long long)settings->group_size);
 }
 
-void plan_weight(const pal_model *model, size_t i, const settings *settings, bool none, plan *out)
+/* What a pruned weight cannot be, as in coremltools. */
+static const char *pruned_refusal(const settings *settings)
 {
-    const model_weight *weight = &model->weights[i];
+    if (settings->cluster_dim > 1)
+        return "it is pruned, which vectors cannot express";
+    return settings->per_channel_scale ? "it is pruned, which per-channel scales cannot express"
+                                       : "";
+}
+
+/* An entry of a user's table that the weight's type cannot hold, or NULL. */
+static const double *too_large(const settings *settings, pal_dtype dtype)
+{
+    const double most = dtype == PAL_FLOAT16 ? 65504 : (double)FLT_MAX;
+    for (size_t i = 0; settings->mode == MODE_CUSTOM && i < settings->table->count; i++)
+        if (fabs(settings->table->values[i]) > most)
+            return &settings->table->values[i];
+    return NULL;
+}
+
+static void plan_values(const pal_model *model, const model_weight *weight,
+                        const settings *settings, const char *refusal, plan *out)
+{
     const pal_weight *info = &weight->info;
-    *out = (plan){.groups = 1};
-    if (info->storage != PAL_STORAGE_DENSE)
+    const double *entry = too_large(settings, info->dtype);
+    const bool pruned = weight->pruned.mask != NULL;
+    if (info->storage != PAL_STORAGE_DENSE && !pruned)
         snprintf(out->reason, sizeof out->reason, "it is already %s",
                  pal_storage_name(info->storage));
     else if (weight->locked)
         snprintf(out->reason, sizeof out->reason, "%s", weight->locked);
-    else if (!model->format->lut_dtype_ok(info->dtype) || !weight->dense)
+    else if (!model->format->lut_dtype_ok(info->dtype) || !(weight->dense || pruned))
         snprintf(out->reason, sizeof out->reason, "a look-up table cannot hold %s here",
                  pal_dtype_name(info->dtype));
     else if (info->rank < 2)
@@ -91,16 +113,29 @@ void plan_weight(const pal_model *model, size_t i, const settings *settings, boo
         snprintf(
             out->reason, sizeof out->reason, "%llu elements, not more than weight_threshold %llu",
             (unsigned long long)info->elements, (unsigned long long)settings->weight_threshold);
-    else if (none)
-        snprintf(out->reason, sizeof out->reason, "the configuration leaves it out");
+    else if (*refusal)
+        snprintf(out->reason, sizeof out->reason, "%s", refusal);
     else if (weight->embedding && !settings->palettize_embeddings)
         snprintf(out->reason, sizeof out->reason,
                  "it is an embedding; the option embeddings can include it");
+    else if (entry)
+        snprintf(out->reason, sizeof out->reason, "%s cannot hold the entry %g of its lut",
+                 pal_dtype_name(info->dtype), *entry);
+    else if (pruned)
+        snprintf(out->reason, sizeof out->reason, "%s", pruned_refusal(settings));
+}
+
+void plan_weight(const pal_model *model, size_t i, const settings *settings, const char *refusal,
+                 plan *out)
+{
+    const model_weight *weight = &model->weights[i];
+    *out = (plan){.groups = 1};
+    plan_values(model, weight, settings, refusal, out);
     bool grouped = settings->granularity == GRANULARITY_PER_GROUPED_CHANNEL;
-    if (*out->reason || (!grouped && settings->cluster_dim == 1))
+    if (*out->reason || (!grouped && settings->cluster_dim == 1 && !settings->per_channel_scale))
         return;
-    if (plan_axis(info, settings, out) && plan_vectors(weight, settings, out) && grouped)
-        plan_groups(info, settings, out);
+    if (plan_axis(&weight->info, settings, out) && plan_vectors(weight, settings, out) && grouped)
+        plan_groups(&weight->info, settings, out);
 }
 
 const char *pal_model_skip_reason(pal_model *model, size_t i, const pal_options *options)
@@ -109,9 +144,9 @@ const char *pal_model_skip_reason(pal_model *model, size_t i, const pal_options 
     plan plan;
     if (!model || i >= model->weight_count)
         return "there is no such weight";
-    bool none;
-    options_for(options, &model->weights[i].info, &settings, &none);
-    plan_weight(model, i, &settings, none, &plan);
+    char refusal[160];
+    options_for(options, &model->weights[i], &settings, refusal);
+    plan_weight(model, i, &settings, refusal, &plan);
     snprintf(model->text, sizeof model->text, "%s", plan.reason);
     return *model->text ? model->text : NULL;
 }

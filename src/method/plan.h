@@ -13,8 +13,9 @@ typedef struct plan {
     uint64_t group_size; /* channels in a group; 0 under per_tensor */
 } plan;
 
-/* Needs no look at the values. `none`: the configuration wants the weight left alone. */
-void plan_weight(const pal_model *model, size_t weight, const settings *settings, bool none,
-                 plan *out);
+/* Needs no look at the values. `refusal` is why the configuration leaves the weight alone, or "".
+ */
+void plan_weight(const pal_model *model, size_t weight, const settings *settings,
+                 const char *refusal, plan *out);
 
 #endif

@@ -60,3 +60,19 @@ void unpack_indices(const uint8_t *packed, uint64_t first, size_t n, unsigned nb
         indices[i] = (uint8_t)(pair >> shift & mask);
     }
 }
+
+uint64_t pack_count_bits(const uint8_t *packed, uint64_t first, uint64_t n)
+{
+    uint64_t count = 0, i = first;
+    const uint64_t end = first + n;
+    for (; i < end && i % 8; i++)
+        count += packed[i / 8] >> i % 8 & 1;
+    for (; i + 64 <= end; i += 64) {
+        uint64_t word;
+        memcpy(&word, packed + i / 8, sizeof word);
+        count += (uint64_t)__builtin_popcountll(word);
+    }
+    for (; i < end; i++)
+        count += packed[i / 8] >> i % 8 & 1;
+    return count;
+}

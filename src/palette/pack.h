@@ -17,5 +17,7 @@ void pack_indices(const uint8_t *indices, size_t n, unsigned nbits, uint8_t *pac
 /* Unpacks n indices that start `first` indices into `packed`. */
 void unpack_indices(const uint8_t *packed, uint64_t first, size_t n, unsigned nbits,
                     uint8_t *indices);
+/* How many of n bits from `first` on are set, packed in the same way. */
+uint64_t pack_count_bits(const uint8_t *packed, uint64_t first, uint64_t n);
 
 #endif

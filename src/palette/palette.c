@@ -10,25 +10,47 @@
 
 enum { OWNED = sizeof((palette *)0)->owned / sizeof(void *) };
 
-pal_status palette_new(unsigned nbits, pal_dtype dtype, size_t rank, const uint64_t *shape,
-                       size_t axis, uint64_t groups, size_t vector_size, palette **out)
+/* The scratch memory of a palette whose shapes are known. */
+static bool allocate_parts(palette *p, const palette_spec *spec)
+{
+    const size_t width = pal_dtype_bits(p->dtype) / 8;
+    const uint64_t tables = palette_num_luts(p);
+    p->lut = palette_allocate(p, palette_lut_elements(p), pal_dtype_bits(p->lut_dtype) / 8);
+    p->indices = palette_allocate(p, palette_index_bytes(p), 1);
+    bool ok = p->lut && p->indices;
+    if (p->lut_dtype != p->dtype)
+        ok = ok && (p->lut_scale = palette_allocate(p, tables, width));
+    if (p->lut_dtype == PAL_UINT8)
+        ok = ok && (p->lut_offset = palette_allocate(p, tables, 1));
+    if (spec->scaled) {
+        uint64_t count = 1;
+        for (size_t d = 0; d < p->rank; d++) {
+            p->scale_shape[d] = d == spec->axis ? 1 : p->shape[d];
+            count *= p->scale_shape[d];
+        }
+        ok = ok && (p->scale = palette_allocate(p, count, width));
+    }
+    return ok;
+}
+
+pal_status palette_new(const palette_spec *spec, palette **out)
 {
     palette *p = mem_zeroed(1, sizeof *p);
     if (!p)
         return fail_memory("making a palette");
-    p->nbits = nbits;
-    p->dtype = dtype;
-    p->rank = rank;
-    p->vector_size = vector_size;
-    p->vector_axis = axis;
-    for (size_t d = 0; d < rank; d++) {
-        p->shape[d] = shape[d];
-        p->blocks[d] = d == axis ? groups : 1;
+    p->nbits = spec->nbits;
+    p->dtype = spec->dtype;
+    p->rank = spec->rank;
+    p->vector_size = spec->vector_size;
+    p->vector_axis = spec->axis;
+    for (size_t d = 0; d < p->rank; d++) {
+        p->shape[d] = spec->shape[d];
+        p->blocks[d] = d == spec->axis ? spec->groups : 1;
     }
-    p->lut_dtype = dtype;
-    p->lut = palette_allocate(p, palette_lut_elements(p), pal_dtype_bits(dtype) / 8);
-    p->indices = palette_allocate(p, palette_index_bytes(p), 1);
-    if (!p->lut || !p->indices) {
+    p->lut_dtype = spec->lut_dtype;
+    p->mask = spec->mask;
+    p->stored = spec->stored;
+    if (!allocate_parts(p, spec)) {
         palette_free(p);
         return fail_memory("making a palette");
     }
@@ -72,6 +94,14 @@ uint64_t palette_index_count(const palette *palette)
     uint64_t count = 1;
     for (size_t d = 0; d < palette->rank; d++)
         count *= palette_index_dimension(palette, d);
+    return palette->mask ? palette->stored : count;
+}
+
+static uint64_t palette_elements(const palette *palette)
+{
+    uint64_t count = 1;
+    for (size_t d = 0; d < palette->rank; d++)
+        count *= palette->shape[d];
     return count;
 }
 
@@ -111,7 +141,8 @@ uint64_t palette_bytes(const palette *palette)
     const uint64_t width = pal_dtype_bits(palette->dtype) / 8, tables = palette_num_luts(palette);
     return palette_index_bytes(palette) + palette_lut_bytes(palette) +
            (palette->lut_scale ? tables * width : 0) + (palette->lut_offset ? tables : 0) +
-           palette_scale_elements(palette) * width;
+           palette_scale_elements(palette) * width +
+           (palette->mask ? pack_bytes(palette_elements(palette), 1) : 0);
 }
 
 /* ---------------------------------------------------------------- single values */
@@ -158,9 +189,8 @@ pal_status palette_lut_values(const palette *p, void *values)
 /* Multiplies the dense tensor by the broadcast scale. */
 static void apply_scale(const palette *p, void *dense)
 {
-    uint64_t coordinate[PAL_MAX_RANK] = {0}, elements = 1;
-    for (size_t d = 0; d < p->rank; d++)
-        elements *= p->shape[d];
+    uint64_t coordinate[PAL_MAX_RANK] = {0};
+    const uint64_t elements = palette_elements(p);
     for (uint64_t i = 0; i < elements; i++) {
         uint64_t at = 0;
         for (size_t d = 0; d < p->rank; d++)
@@ -257,6 +287,36 @@ static void decode_indices(const palette *p, const void *values, void *dense)
     }
 }
 
+/* Of a pruned tensor: zeros, and the values of the set elements. */
+static void decode_pruned(const palette *p, const void *values, void *dense)
+{
+    enum { CHUNK = 4096 };
+    uint8_t indices[CHUNK];
+    const size_t width = pal_dtype_bits(p->dtype) / 8;
+    const uint64_t elements = palette_elements(p);
+    uint64_t coordinate[PAL_MAX_RANK] = {0}, done = 0;
+    memset(dense, 0, elements * width);
+    for (uint64_t i = 0; i < elements; i++) {
+        if (p->mask[i / 8] >> i % 8 & 1) {
+            uint64_t table = 0;
+            for (size_t d = 0; d < p->rank; d++)
+                table = table * p->blocks[d] + coordinate[d] / (p->shape[d] / p->blocks[d]);
+            if (done % CHUNK == 0)
+                unpack_indices(p->indices, done,
+                               p->stored - done < CHUNK ? (size_t)(p->stored - done) : CHUNK,
+                               p->nbits, indices);
+            memcpy((char *)dense + i * width,
+                   (const char *)values + ((table << p->nbits) + indices[done++ % CHUNK]) * width,
+                   width);
+        }
+        for (size_t d = p->rank; d-- > 0;) {
+            if (++coordinate[d] < p->shape[d])
+                break;
+            coordinate[d] = 0;
+        }
+    }
+}
+
 pal_status palette_decode(const palette *p, void *dense)
 {
     if (p->rank == 0 || p->rank > PAL_MAX_RANK)
@@ -266,7 +326,10 @@ pal_status palette_decode(const palette *p, void *dense)
         return fail_memory("decompressing");
     pal_status status = palette_lut_values(p, values);
     if (!status) {
-        decode_indices(p, values, dense);
+        if (p->mask)
+            decode_pruned(p, values, dense);
+        else
+            decode_indices(p, values, dense);
         if (p->scale)
             apply_scale(p, dense);
     }

@@ -21,28 +21,45 @@ typedef struct palette {
     const uint8_t *indices;        /* packed, row-major over the index shape */
     const void *scale;             /* in dtype: what the looked-up values are multiplied by; NULL */
     uint64_t scale_shape[PAL_MAX_RANK]; /* of scale: each 1 or that of shape */
-    void *owned[5];                     /* the scratch memory of the above that is its own */
+    const uint8_t
+        *mask;       /* pruned tensors: a bit for each element, packed like indices; there are */
+    uint64_t stored; /* indices for the set ones alone, so many, in their order; scalars only */
+    void *owned[8];  /* the scratch memory of the above that is its own */
 } palette;
 
 /* What kind of palette a file would have to hold. */
 typedef struct palette_form {
     unsigned nbits;
-    bool grouped; /* several tables */
-    bool vectors; /* vector_size > 1 */
+    bool grouped;  /* several tables */
+    bool vectors;  /* vector_size > 1 */
+    bool integers; /* the entries are of an integer type */
+    bool scaled;   /* the values looked up are multiplied by a scale */
 } palette_form;
 
-/* A palette of the tensor's own type, with `groups` tables along `axis` (1: one table) and vectors
- * of vector_size values along that axis (1: scalars), its LUT and indices allocated and zeroed.
- * groups * vector_size must divide shape[axis]. */
-pal_status palette_new(unsigned nbits, pal_dtype dtype, size_t rank, const uint64_t *shape,
-                       size_t axis, uint64_t groups, size_t vector_size, palette **out);
+/* What palette_new() makes. */
+typedef struct palette_spec {
+    unsigned nbits;
+    pal_dtype dtype;     /* of the tensor */
+    pal_dtype lut_dtype; /* the same, or PAL_INT8, or PAL_UINT8 (then with offsets) */
+    size_t rank;
+    const uint64_t *shape;
+    size_t axis;         /* of channels: groups, vectors and the scale go by it */
+    uint64_t groups;     /* tables along it; 1: one table */
+    size_t vector_size;  /* 1: scalars; groups * vector_size must divide shape[axis] */
+    bool scaled;         /* a scale for each position in all dimensions but the axis */
+    const uint8_t *mask; /* see above; it must outlive the palette */
+    uint64_t stored;
+} palette_spec;
+
+/* Tables, indices and scales are allocated and zeroed. */
+pal_status palette_new(const palette_spec *spec, palette **out);
 void palette_free(palette *palette);
 /* A hint that its content is not needed soon. */
 void palette_release(palette *palette);
 
 /* Indices along one dimension: shape, divided by vector_size on vector_axis. */
 uint64_t palette_index_dimension(const palette *palette, size_t dimension);
-uint64_t palette_index_count(const palette *palette);
+uint64_t palette_index_count(const palette *palette); /* those that are stored */
 uint64_t palette_index_bytes(const palette *palette);
 uint64_t palette_num_luts(const palette *palette);
 uint64_t palette_lut_elements(const palette *palette);

@@ -104,15 +104,22 @@ static pal_options *random_options(rng *r, bool small)
     static const char *const sizes[] = {"1", "2", "3", "4", "8", "16", "1000000"};
     static const char *const axes[] = {"-16", "-2", "-1", "0", "1", "2", "15"};
     static const char *const thresholds[] = {"0", "0", "0", "10", "100"};
-    static const char *const modes[] = {"kmeans", "kmeans", "uniform", "unique"};
+    static const char *const modes[] = {"kmeans", "kmeans", "uniform", "unique", "custom"};
+    static const char *const tables[] = {"[-1, 1]", "[3, 0.5, -2, 0]", "[0, 1e300, 2, 3]"};
     static const char *const dimensions[] = {"2", "3", "4", "64"};
     pal_options *options = NULL;
     if (pal_options_new(&options))
         abort();
-    const char *mode = modes[rng_below(r, 4)];
+    const char *mode = modes[rng_below(r, 5)];
     set(options, "mode", mode);
-    if (strcmp(mode, "unique") != 0)
+    if (strcmp(mode, "custom") == 0)
+        set(options, "lut", tables[rng_below(r, 3)]);
+    else if (strcmp(mode, "unique") != 0)
         set(options, "nbits", bits[rng_below(r, 6)]);
+    if (strcmp(mode, "unique") != 0 && rng_chance(r, 20))
+        set(options, "lut_dtype", rng_chance(r, 50) ? "int8" : "uint8");
+    else if (rng_chance(r, 20))
+        set(options, "enable_per_channel_scale", "true");
     if (rng_chance(r, 50)) {
         set(options, "granularity", "per_grouped_channel");
         set(options, "group_size", sizes[rng_below(r, 7)]);

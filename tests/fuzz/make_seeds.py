@@ -19,7 +19,7 @@ from coremltools.converters.mil import Builder as mb
 from coremltools.converters.mil.mil import types
 
 HALF, SINGLE = np.float16, np.float32
-IOS16, IOS18 = ct.target.iOS16, ct.target.iOS18
+IOS16, IOS18, IOS26 = ct.target.iOS16, ct.target.iOS18, ct.target.iOS26
 LARGEST = 30_000  # bytes that one seed may take
 
 
@@ -170,12 +170,15 @@ SEEDS = {
         linear(IOS18), "per_grouped_channel", mode="kmeans", nbits=2, group_size=8, cluster_dim=2),
     "scaled-ios18": lambda _: palettized(
         linear(IOS18), mode="kmeans", nbits=4, enable_per_channel_scale=True),
+    "scaled-ios26": lambda _: palettized(
+        linear(IOS26), mode="kmeans", nbits=4, enable_per_channel_scale=True),
     "tables8-ios18": lambda _: quantized_tables(),
     "affine8-ios16": lambda _: quantized(conv_and_linear(IOS16), mode="linear"),
     "blocks4-ios18": lambda _: quantized(
         linear(IOS18), mode="linear_symmetric", dtype="int4", granularity="per_block",
         block_size=8),
     "sparse-ios16": lambda _: sparse(linear(IOS16)),
+    "sparse-ios18": lambda _: sparse(linear(IOS18)),
     "sparse-tables-ios18": lambda _: sparse_and_palettized(IOS18),
     "functions-ios18": two_functions,
     "pipeline-ios16": lambda _: pipeline(),

@@ -46,12 +46,14 @@ class Program:
         self._blobs = {}
         self.nodes = {}  # function name -> [Node], constants left out
         self.producers = {}  # Use -> the const or constexpr operation that feeds it
+        self.makers = {}  # (function name, value name) -> the operation that has it as output
         for name, function in self.spec.mlProgram.functions.items():
             self._read_function(name, function.block_specializations[function.opset])
 
     def _read_function(self, name, block):
         flat = list(_walk(block))
         makers = {output.name: op for _, op in flat for output in op.outputs}
+        self.makers.update({(name, output): op for output, op in makers.items()})
         uses_of = {id(op): [] for _, op in flat}
         position = 0
         for _, op in flat:
@@ -65,6 +67,11 @@ class Program:
                         self.producers[use] = maker
                         uses_of[id(maker)].append(use)
             position += 1
+        for _, op in reversed(flat):  # what serves only another constexpr serves its uses
+            for argument in op.inputs.values() if is_compressed(op) else ():
+                for binding in argument.arguments:
+                    if binding.name in makers:
+                        uses_of[id(makers[binding.name])] += uses_of[id(op)]
         self.nodes[name] = [
             Node(depth, op, uses_of[id(op)]) for depth, op in flat if op.type != "const"
         ]
@@ -78,6 +85,18 @@ class Program:
             node.operation for nodes in self.nodes.values() for node in nodes
             if node.operation.type.startswith(prefix)
         ]
+
+    def tables(self, use):
+        """The shape of the look-up tables that a palettized weight is stored with."""
+        op = self.producers[use]
+        if "lut" in op.attributes:  # before iOS18: one table
+            return (1, *shape_of(op.attributes["lut"].type), 1)
+        while True:
+            parameter = next(p for p in ("nonzero_data", "lut", "data") if p in op.inputs)
+            binding = op.inputs[parameter].arguments[0]
+            if not binding.name:
+                return shape_of(binding.value.type)
+            op = self.makers[use.function, binding.name]
 
     def names(self):
         """The name of the value that feeds each use."""

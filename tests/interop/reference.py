@@ -28,7 +28,11 @@ class Settings:
     granularity: str = "per_tensor"
     group_size: int = 32
     channel_axis: Optional[int] = None
+    cluster_dim: int = 1
+    enable_per_channel_scale: bool = False
     weight_threshold: int = 2048
+    lut_dtype: Optional[str] = None  # of coremltools: a second step, which quantizes the tables
+    joint: bool = False  # of coremltools: palettize what is pruned, as our command always does
 
     @classmethod
     def grouped(cls, nbits, group_size=16, **others):
@@ -38,12 +42,14 @@ class Settings:
         """The command line; options that have their default value are left out."""
         words = []
         for name, value in vars(self).items():
-            if value != getattr(Settings, name):
+            if value != getattr(Settings, name) and name != "joint":
                 words += ["--" + name.replace("_", "-"), str(value)]
         return words
 
     def config(self):
-        return cto.OptimizationConfig(global_config=cto.OpPalettizerConfig(**vars(self)))
+        options = {name: value for name, value in vars(self).items()
+                   if name not in ("lut_dtype", "joint")}
+        return cto.OptimizationConfig(global_config=cto.OpPalettizerConfig(**options))
 
     def __str__(self):
         return " ".join(self.arguments())
@@ -65,10 +71,22 @@ def palettize(package, settings, output, rewrite=True):
         warnings.simplefilter("ignore")  # scikit-learn's, about too few distinct values
         mlmodel = open_model(package)
         if rewrite:
-            return save(cto.palettize_weights(mlmodel, settings.config()), output)
+            mlmodel = cto.palettize_weights(
+                mlmodel, settings.config(), joint_compression=settings.joint)
+            return save(_quantize_tables(mlmodel, settings.lut_dtype), output)
         palettizer = PASS_REGISTRY["compression::palettize_weights"]
         palettizer.set_options([PassOption("config", settings.config())])
         return save(_apply_alone(palettizer, mlmodel), output)
+
+
+def _quantize_tables(mlmodel, dtype):
+    """Joint compression: the only constants left to quantize are look-up tables."""
+    if dtype is None:
+        return mlmodel
+    choice = cto.OpLinearQuantizerConfig(
+        mode="linear_symmetric", dtype=dtype, granularity="per_tensor", weight_threshold=0)
+    config = cto.OptimizationConfig(global_config=choice)
+    return cto.linear_quantize_weights(mlmodel, config, joint_compression=True)
 
 
 def decompress(package, output, rewrite=True):

@@ -45,7 +45,6 @@ class DecompressTest(ComparisonTest):
                 self.assert_decompressed(reference.palettized(support.model(name), settings))
 
     def test_palettes_of_vectors(self):
-        """palettize_weights can look pairs of weights up; we do not make such, but read them."""
         choice = cto.OpPalettizerConfig(
             nbits=4, cluster_dim=2, granularity="per_grouped_channel", group_size=16)
         self.assert_decompressed(apply(
@@ -115,12 +114,17 @@ class AlreadyCompressedTest(ComparisonTest):
 
         self.assert_all_left_alone(make)
 
-    def test_pruned_by_coremltools(self):
-        def make(package, target):
-            choice = cto.OpMagnitudePrunerConfig(target_sparsity=0.5)
-            yield apply(cto.prune_weights, choice, package, self.new_path())
-
-        self.assert_all_left_alone(make)
+    def test_pruned_for_iOS16_by_coremltools(self):
+        """From iOS18 on such weights are palettized: test_options.py."""
+        choice = cto.OpMagnitudePrunerConfig(target_sparsity=0.5)
+        for target in (ct.target.iOS16, ct.target.iOS17):
+            pruned = apply(cto.prune_weights, choice, pair(self.new_path(), target=target),
+                           self.new_path())
+            self.assert_left_alone(pruned)
+            _, report = self.compress(pruned, "--nbits", 4)
+            for entry in self.status_of(report, "skipped").values():
+                if "sparsified" in entry["name"]:
+                    self.assertIn("needs iOS18", entry["reason"])
 
     def test_the_rest_is_compressed(self):
         package = networks.two_linears(self.new_path(), normal(64, 64), lattice(9, 48, 64))

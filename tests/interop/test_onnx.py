@@ -97,6 +97,23 @@ class WidthTest(OnnxTest):
                 self.check_file(output)
                 self.assert_same_outputs(output, self.decompress(output))
 
+    def test_integer_tables_and_scales(self):
+        """What runs is what decompress gives."""
+        for dtype in (np.float32, np.float16):
+            path = self.save(matmul(dtype=dtype))
+            for case in (("--nbits", 4, "--lut-dtype", "int8"),
+                         ("--nbits", 3, "--lut-dtype", "uint8", *GROUPED, 16),
+                         ("--nbits", 4, "--lut-dtype", "int8", "--cluster-dim", 2),
+                         ("--nbits", 4, "--enable-per-channel-scale", "true"),
+                         ("--nbits", 2, "--enable-per-channel-scale", "true", "--lut-dtype",
+                          "uint8", *GROUPED, 16),
+                         ("--mode", "custom", "--lut", "[-0.1, 0, 0.1, 0.3]")):
+                with self.subTest(dtype=dtype.__name__, case=case):
+                    output, report = self.compress(path, *case)
+                    self.assertIn("weight", self.status_of(report, "compressed"))
+                    self.check_file(output)
+                    self.assert_same_outputs(output, self.decompress(output))
+
     def test_old_opset_is_refused(self):
         path, output = self.save(matmul(opset=10)), self.new_path()
         self.assert_refused(["compress", path, "-o", output, "--nbits", 4], output,

@@ -93,6 +93,13 @@ SETTINGS = (
     ["--nbits", 2, "--granularity", "per_grouped_channel", "--group-size", 4,
      "--channel-axis", 1],
     ["--nbits", 6, "--embeddings", "palettize"],
+    ["--nbits", 4, "--lut-dtype", "int8"],
+    ["--nbits", 3, "--lut-dtype", "uint8", "--granularity", "per_grouped_channel"],
+    ["--nbits", 4, "--enable-per-channel-scale", "true"],
+    ["--nbits", 2, "--enable-per-channel-scale", "true", "--lut-dtype", "uint8",
+     "--granularity", "per_grouped_channel", "--group-size", 16],
+    ["--nbits", 4, "--cluster-dim", 2, "--enable-per-channel-scale", "true"],
+    ["--mode", "custom", "--lut", "[-1.5, -0.5, 0.5, 1.5]"],
 )
 
 
@@ -122,17 +129,19 @@ class SafetensorsTest(InteropTest):
     def test_report_agrees_with_reader(self):
         source, report_path = self.new_path(".safetensors"), self.new_path(".json")
         write(source, sample())
-        small = self.run_command("compress", source, "--nbits", 4, "--json", report_path)
-        report = json.loads(report_path.read_text())
-        before, after = read(source), read(small)
-        compressed = self.status_of(report, "compressed")
-        self.assertEqual(len(compressed), 4)
-        self.assert_skips_are_explained(report)
-        for name, entry in compressed.items():
-            difference = before[name].astype("f8") - after[name].astype("f8")
-            np.testing.assert_allclose(entry["mse"], np.mean(difference ** 2), rtol=1e-9)
-        for name in self.status_of(report, "skipped"):
-            np.testing.assert_array_equal(before[name], after[name])
+        for options in SETTINGS:
+            small = self.run_command("compress", source, *options, "--json", report_path)
+            report = json.loads(report_path.read_text())
+            before, after = read(source), read(small)
+            compressed = self.status_of(report, "compressed")
+            self.assertGreaterEqual(len(compressed), 3)
+            self.assert_skips_are_explained(report)
+            for name, entry in compressed.items():
+                difference = before[name].astype("f8") - after[name].astype("f8")
+                with self.subTest(options=options, name=name):
+                    np.testing.assert_allclose(entry["mse"], np.mean(difference ** 2), rtol=1e-6)
+            for name in self.status_of(report, "skipped"):
+                np.testing.assert_array_equal(before[name], after[name])
 
     def test_every_form_of_a_palette(self):
         if not FORMS_WRITER.is_file():

@@ -102,11 +102,19 @@ static const scenario scenarios[] = {
      {"nbits", "2", "granularity", "per_grouped_channel", "group_size", "2", "channel_axis", "1"}},
     {"functions-ios18", {"nbits", "1", "granularity", "per_grouped_channel", "group_size", "4"}},
     {"pipeline-ios16", {"nbits", "6"}},
+    {"dense-ios18", {"nbits", "4", "lut_dtype", "uint8"}},
+    {"dense-ios18", {"nbits", "2", "cluster_dim", "2", "lut_dtype", "int8"}},
+    {"dense-ios18", {"nbits", "2", "enable_per_channel_scale", "true"}},
+    {"dense-ios18", {"mode", "unique", "enable_per_channel_scale", "true"}},
+    {"dense-ios18", {"mode", "custom", "lut", "[-1, 0, 0.5, 1]"}},
+    {"sparse-ios18", {"nbits", "2", "granularity", "per_grouped_channel", "group_size", "4"}},
     {"kmeans4-ios16", {NULL}},
     {"grouped3-float32-ios18", {NULL}},
     {"vectors-ios18", {NULL}},
     {"tables8-ios18", {NULL}},
     {"scaled-ios18", {NULL}},
+    {"scaled-ios26", {NULL}},
+    {"sparse-tables-ios18", {NULL}},
 };
 
 typedef struct attempt {

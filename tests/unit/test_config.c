@@ -42,16 +42,25 @@ static const char example[] =
     "  head.7: {mode: unique, nbits: ~}\n"
     "  'a[': {nbits: 1}\n";
 
-/* The settings of a weight of this name and operator; nbits 99 if it is left alone. */
+/* The settings of a weight that these operators use; nbits 99 if it is left alone, 98 if the
+ * operators disagree. */
+static settings settings_of_uses(const pal_options *options, const char *name, weight_use *uses,
+                                 size_t count)
+{
+    const model_weight weight = {
+        .info = {.name = name, .op = count ? uses[0].op : "", .consumers = count}, .uses = uses};
+    settings settings;
+    char refusal[160];
+    options_for(options, &weight, &settings, refusal);
+    if (*refusal)
+        settings.nbits = strstr(refusal, "different options") ? 98 : 99;
+    return settings;
+}
+
 static settings settings_for(const pal_options *options, const char *name, const char *op)
 {
-    const pal_weight weight = {.name = name, .op = op};
-    settings settings;
-    bool none;
-    options_for(options, &weight, &settings, &none);
-    if (none)
-        settings.nbits = 99;
-    return settings;
+    weight_use use = {op, ""};
+    return settings_of_uses(options, name, &use, 1);
 }
 
 static void check_example(const pal_options *options)
@@ -111,6 +120,69 @@ static void test_without_global(void **state)
     pal_options_free(options);
 }
 
+/* A weight that several operators use, and operators that are named. */
+static void test_uses(void **state)
+{
+    (void)state;
+    pal_options *options;
+    weight_use uses[3] = {{"conv", "first"}, {"linear", "second"}, {"add", "third"}};
+    write_config("global_config: {nbits: 4}\n"
+                 "op_type_configs: {linear: {nbits: 8}, add: {nbits: 8}}\n"
+                 "op_name_configs: {first: {nbits: 8}, named: {nbits: 1}, \"fi.*\": {nbits: 3}}\n");
+    assert_ok(pal_options_new(&options));
+    assert_ok(pal_options_load(options, path));
+    assert_int_equal(settings_of_uses(options, "x", uses, 1).nbits, 8); /* by its operator's name */
+    assert_int_equal(settings_of_uses(options, "x", uses, 3).nbits,
+                     8); /* three rules, one meaning */
+    assert_int_equal(settings_of_uses(options, "named", uses, 3).nbits, 1);
+    assert_int_equal(settings_of_uses(options, "x", uses + 1, 1).nbits, 8);
+    uses[0].name = "fir"; /* patterns are for weights alone */
+    assert_int_equal(settings_of_uses(options, "x", uses, 1).nbits, 4);
+    assert_int_equal(settings_of_uses(options, "x", uses, 2).nbits, 98);
+    assert_int_equal(settings_of_uses(options, "fit", uses, 2).nbits, 3);
+    assert_int_equal(settings_of_uses(options, "x", uses, 0).nbits, 4);
+    pal_options_free(options);
+}
+
+/* Tables, as lists and as files, in a file and printed again. */
+static void test_tables(void **state)
+{
+    (void)state;
+    static const double expected[] = {-1, -0.25, 0.5, 2e3};
+    static const double pairs[] = {1, 2, 3, 4};
+    pal_options *options, *again;
+    char *text;
+    write_config("global_config: {mode: custom, lut: [-1, -0.25, 0.5, 2e3]}\n"
+                 "op_type_configs:\n"
+                 "  linear: {mode: CUSTOM, cluster_dim: 2, lut: [[1, 2], [3, 4]]}\n"
+                 "  conv: {nbits: 4, lut_dtype: int8, enable_per_channel_scale: True}\n");
+    assert_ok(pal_options_new(&options));
+    assert_ok(pal_options_load(options, path));
+    assert_ok(pal_options_text(options, &text));
+    write_config(text);
+    pal_free(text);
+    assert_ok(pal_options_new(&again));
+    assert_ok(pal_options_load(again, path));
+    for (int i = 0; i < 2; i++) {
+        const pal_options *from = i ? again : options;
+        settings scalars = settings_for(from, "x", "add");
+        settings vectors = settings_for(from, "x", "linear");
+        settings scaled = settings_for(from, "x", "conv");
+        assert_int_equal(scalars.nbits, 2);
+        assert_int_equal(scalars.mode, MODE_CUSTOM);
+        assert_int_equal(scalars.table->count, 4);
+        assert_memory_equal(scalars.table->values, expected, sizeof expected);
+        assert_int_equal(vectors.nbits, 1);
+        assert_int_equal(vectors.table->dim, 2);
+        assert_memory_equal(vectors.table->values, pairs, sizeof pairs);
+        assert_int_equal(scaled.lut_dtype, PAL_INT8);
+        assert_true(scaled.per_channel_scale);
+        assert_string_equal(pal_options_value(from, "lut"), "[-1, -0.25, 0.5, 2e3]");
+    }
+    pal_options_free(options);
+    pal_options_free(again);
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -130,6 +202,18 @@ static void test_refused(void **state)
         {"op_name_configs:\n  a: {nbits: [2]}\n", ":2: a: nbits: expected a value"},
         {"global_config: &x {nbits: 4}\nop_type_configs: {a: *x}\n", "aliases"},
         {"global_config: {nbits: 4, mode: unique}\n", "finds its own"},
+        {"global_config: {mode: custom}\n", "lut: must be given"},
+        {"global_config: {nbits: 4, lut: [1, 2]}\n", "lut: only in mode custom"},
+        {"global_config: {mode: custom, nbits: 1, lut: [1, 2]}\n", "nbits: mode custom"},
+        {"global_config: {mode: custom, lut: [1, 2, 3]}\n", "lut: 3 values"},
+        {"global_config: {mode: custom, lut: [1, x]}\n", ":1: global_config: lut: not a list"},
+        {"global_config: {mode: custom, lut: [1, {a: b}]}\n", ":1: expected numbers"},
+        {"global_config: {mode: custom, lut: [1, [2]]}\n", "entry 1 is not a number"},
+        {"global_config: {mode: custom, lut: [[1, 2], [3]]}\n", "not a list of 2 numbers"},
+        {"global_config: {mode: custom, lut: [[1, 2], [3, 4]]}\n", "cluster_dim is 1"},
+        {"global_config: {mode: unique, lut_dtype: int8}\n", "lut_dtype: mode unique"},
+        {"global_config: {nbits: 4, lut_dtype: int4}\n", "lut_dtype: int4 is not one of"},
+        {"global_config: {nbits: 4, mode: uniform, cluster_dim: 2}\n", "cluster_dim: not above 1"},
     };
     pal_options *options;
     assert_ok(pal_options_new(&options));
@@ -150,8 +234,8 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rules),
-        cmocka_unit_test(test_without_global),
+        cmocka_unit_test(test_rules),   cmocka_unit_test(test_without_global),
+        cmocka_unit_test(test_uses),    cmocka_unit_test(test_tables),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);

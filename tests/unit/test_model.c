@@ -156,6 +156,34 @@ static void test_uniform(void **state)
         (const char *const[]){"nbits", "6", "mode", "uniform", "weight_threshold", "0", NULL});
 }
 
+static void test_integer_tables(void **state)
+{
+    (void)state;
+    round_trip((const char *const[]){"nbits", "4", "lut_dtype", "int8", NULL});
+    round_trip((const char *const[]){"nbits", "3", "lut_dtype", "uint8", "granularity",
+                                     "per_grouped_channel", "group_size", "5", NULL});
+    round_trip((const char *const[]){"nbits", "4", "lut_dtype", "uint8", "cluster_dim", "2", NULL});
+}
+
+static void test_scales(void **state)
+{
+    (void)state;
+    round_trip((const char *const[]){"nbits", "4", "enable_per_channel_scale", "true", NULL});
+    round_trip((const char *const[]){"nbits", "2", "enable_per_channel_scale", "true",
+                                     "granularity", "per_grouped_channel", "group_size", "16",
+                                     "channel_axis", "1", NULL});
+    round_trip((const char *const[]){"nbits", "4", "enable_per_channel_scale", "true",
+                                     "cluster_dim", "2", NULL});
+}
+
+static void test_custom(void **state)
+{
+    (void)state;
+    round_trip((const char *const[]){"mode", "custom", "lut", "[0.05, -0.1, 0, 0.2]", NULL});
+    round_trip((const char *const[]){"mode", "custom", "cluster_dim", "2", "lut",
+                                     "[[0.1, 0.1], [-0.1, 0.1], [0.1, -0.1], [-0.1, -0.1]]", NULL});
+}
+
 /* A model that was palettized and made dense again holds few distinct values: unique finds them. */
 static void test_unique(void **state)
 {
@@ -281,10 +309,12 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_per_tensor), cmocka_unit_test(test_grouped),
-        cmocka_unit_test(test_vectors),    cmocka_unit_test(test_uniform),
-        cmocka_unit_test(test_unique),     cmocka_unit_test(test_deterministic),
-        cmocka_unit_test(test_cancel),     cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_per_tensor),     cmocka_unit_test(test_grouped),
+        cmocka_unit_test(test_vectors),        cmocka_unit_test(test_uniform),
+        cmocka_unit_test(test_integer_tables), cmocka_unit_test(test_scales),
+        cmocka_unit_test(test_custom),         cmocka_unit_test(test_unique),
+        cmocka_unit_test(test_deterministic),  cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

@@ -139,6 +139,21 @@ static void test_per_tensor(void **state)
             round_trip(examples[e], (const char *const[]){"nbits", widths[i], NULL});
 }
 
+static void test_tables_and_scales(void **state)
+{
+    (void)state;
+    for (size_t e = 0; e < sizeof examples / sizeof *examples; e++) {
+        round_trip(examples[e], (const char *const[]){"nbits", "4", "lut_dtype", "int8", NULL});
+        round_trip(examples[e],
+                   (const char *const[]){"nbits", "3", "lut_dtype", "uint8", "granularity",
+                                         "per_grouped_channel", "group_size", "8",
+                                         "enable_per_channel_scale", "true", NULL});
+        round_trip(examples[e],
+                   (const char *const[]){"mode", "custom", "lut", "[-0.1, 0, 0.1, 0.2]",
+                                         "enable_per_channel_scale", "true", NULL});
+    }
+}
+
 static void test_grouped(void **state)
 {
     (void)state;
@@ -366,9 +381,13 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_per_tensor), cmocka_unit_test(test_grouped),
-        cmocka_unit_test(test_untouched),  cmocka_unit_test(test_forms),
-        cmocka_unit_test(test_damage),     cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_per_tensor),
+        cmocka_unit_test(test_grouped),
+        cmocka_unit_test(test_tables_and_scales),
+        cmocka_unit_test(test_untouched),
+        cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

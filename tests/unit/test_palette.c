@@ -104,6 +104,57 @@ static void check_decode(uint64_t *seed)
     free(dense);
 }
 
+/* Of a pruned tensor only the set elements have indices. */
+static void check_pruned(uint64_t *seed)
+{
+    palette p = {.dtype = PAL_FLOAT16, .lut_dtype = PAL_FLOAT16, .vector_size = 1, .rank = 3};
+    uint64_t elements = 1, set = 0, next = 0;
+    p.nbits = widths[random_below(seed, WIDTHS)];
+    for (size_t d = 0; d < p.rank; d++) {
+        p.blocks[d] = 1 + random_below(seed, 3);
+        p.shape[d] = p.blocks[d] * (1 + random_below(seed, 12));
+        elements *= p.shape[d];
+    }
+    uint8_t *all = malloc(elements), *indices = malloc(elements);
+    uint8_t *mask = calloc(1, elements / 8 + 1), *packed = malloc(elements + 1);
+    uint16_t *lut = malloc(palette_lut_elements(&p) * 2), *dense = malloc(elements * 2);
+    for (uint64_t i = 0; i < elements; i++) {
+        all[i] = (uint8_t)random_below(seed, 1u << p.nbits);
+        if (random_below(seed, 3) == 0) {
+            mask[i / 8] |= (uint8_t)(1u << i % 8);
+            indices[set++] = all[i];
+        }
+    }
+    for (uint64_t i = 0; i < palette_lut_elements(&p); i++)
+        lut[i] = (uint16_t)random_bits(seed);
+    for (uint64_t from = 0; from < elements; from += 1 + random_below(seed, 70))
+        next += pack_count_bits(mask, 0, from) + pack_count_bits(mask, from, elements - from) - set;
+    assert_int_equal(next, 0);
+    pack_indices(indices, set, p.nbits, packed);
+    p.lut = lut;
+    p.indices = packed;
+    p.mask = mask;
+    p.stored = set;
+    assert_int_equal(palette_index_count(&p), set);
+    assert_int_equal(palette_decode(&p, dense), PAL_OK);
+    for (uint64_t i = 0; i < elements; i++)
+        assert_int_equal(dense[i], mask[i / 8] >> i % 8 & 1 ? element(&p, all, i) : 0);
+    free(all);
+    free(indices);
+    free(mask);
+    free(packed);
+    free(lut);
+    free(dense);
+}
+
+static void test_decode_pruned(void **state)
+{
+    (void)state;
+    uint64_t seed = 9;
+    for (int i = 0; i < 500; i++)
+        check_pruned(&seed);
+}
+
 static void test_decode(void **state)
 {
     (void)state;
@@ -118,6 +169,7 @@ int main(void)
         cmocka_unit_test(test_pack),
         cmocka_unit_test(test_pack_example),
         cmocka_unit_test(test_decode),
+        cmocka_unit_test(test_decode_pruned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,8 +8,10 @@
  *   types.c     names and numbers of data types and opsets
  *   program.c   finds the weights and their consumers in an ML Program
  *   value.c     reads tensors out of Values, and makes new ones
- *   lut.c       reads constexpr_lut_to_dense
- *   constexpr.c makes it; replaces operations
+ *   chain.c     finds the operations that together make a palettized weight
+ *   lut.c       reads them
+ *   emit.c      makes them
+ *   constexpr.c replaces operations
  *
  * Facts are from Apple's published specification (MIL.proto, Model.proto) and from the operator
  * documentation in coremltools. */
@@ -29,6 +31,7 @@
 /* DataType of MIL.proto. */
 enum {
     MIL_BOOL = 1,
+    MIL_STRING = 2,
     MIL_INT32 = 23,
     MIL_UINT8 = 31,
     MIL_UINT32 = 33,
@@ -43,6 +46,7 @@ enum {
     OPSET_IOS16 = 6,
     OPSET_IOS17 = 7,
     OPSET_IOS18 = 8,
+    OPSET_IOS26 = 9,
 };
 
 /* 8 for "CoreML8"; 0 if the text is not of this form. */
@@ -179,15 +183,63 @@ Coreml__Binding *operation_input(const Coreml__Operation *operation, const char 
 /* The value of a parameter given in place, as an attribute or as an input; NULL otherwise. */
 Coreml__Value *operation_parameter(const Coreml__Operation *operation, const char *key);
 
+/* The first text of an operation's attribute, or of length 0. */
+text_span operation_text(const Coreml__Operation *operation, const char *key);
+/* What operators call it: its name, or that of its first output. */
+text_span operation_name(const Coreml__Operation *operation);
+
+/* ---------------------------------------------------------------- chain.c */
+
+/* The operations of one block that make a palettized weight: constexpr_lut_to_dense alone, or with
+ * others around it.
+ *
+ *   an integer table      blockwise_shift_scale (the table) -> lut_to_dense
+ *     from iOS26 on       lut_to_dense (integers) -> blockwise_shift_scale
+ *   per-channel scale     blockwise_shift_scale (a table for each scale) -> lut_to_dense
+ *     from iOS26 on       lut_to_dense -> blockwise_shift_scale
+ *   a pruned weight       lut_to_sparse -> sparse_to_dense; the table as above
+ *
+ * Both orders may come together. Which of them is written when is coremltools' choice; all are
+ * read. */
+typedef struct lut_chain {
+    const Coreml__Operation *result;      /* the one whose output is the weight */
+    const Coreml__Operation *look_up;     /* constexpr_lut_to_dense or constexpr_lut_to_sparse */
+    const Coreml__Operation *table_scale; /* that makes its table, or NULL */
+    const Coreml__Operation *scale;       /* that scales what was looked up, or NULL */
+    bool sparse;
+} lut_chain;
+
+/* False if the operation at `index` does not make a palettized weight in one of these ways. */
+bool coreml_find_chain(const Coreml__Block *block, size_t index, lut_chain *out);
+/* How the weight that the operation defines is stored. */
+pal_storage coreml_storage(const Coreml__Block *block, size_t index);
+/* Fills nbits, num_luts and bytes of a compressed weight's info from its operations. */
+pal_status coreml_describe_constexpr(const coreml *state, const Coreml__Block *block, size_t index,
+                                     pal_weight *info);
+
 /* ---------------------------------------------------------------- lut.c */
 
+extern const char LUT_TO_DENSE[], LUT_TO_SPARSE[], SPARSE_TO_DENSE[], SHIFT_SCALE[];
+
 pal_status coreml_read_palette(const pal_model *model, size_t weight, palette **out);
-/* Fills nbits, num_luts and bytes of a compressed weight's info from its operation. */
-pal_status coreml_describe_constexpr(coreml *state, const Coreml__Block *block, size_t index,
-                                     pal_weight *info);
-/* The operation of the same block that computes the LUT of the operation at `index`; SIZE_MAX if
- * the LUT is given in place, or computed in a way that we do not know. */
-size_t coreml_lut_definition(const Coreml__Block *block, size_t index);
+
+/* ---------------------------------------------------------------- emit.c */
+
+enum { MAX_EMITTED = 3 };
+
+/* Operations in the order in which they have to stand; the last one takes the place of an old one,
+ * whose outputs it has. */
+typedef struct emitted {
+    Coreml__Operation *operation[MAX_EMITTED];
+    size_t count;
+} emitted;
+
+/* Operations that make the palettized weight. PAL_ERROR_MEMORY is the only failure. */
+pal_status coreml_emit_palette(coreml *state, const Coreml__Operation *old, int opset,
+                               const weight_file *file, palette *palette, emitted *out);
+/* A constant. */
+pal_status coreml_emit_dense(coreml *state, const Coreml__Operation *old, const weight_file *file,
+                             const pal_weight *info, const void *dense, emitted *out);
 
 /* ---------------------------------------------------------------- constexpr.c */
 

@@ -128,11 +128,15 @@ static bool coreml_lut_dtype_ok(pal_dtype dtype)
 static void coreml_release(const pal_model *model, size_t weight)
 {
     const coreml *state = model->state;
-    const unsigned char *data = model->weights[weight].dense;
+    const model_weight *stored = &model->weights[weight];
+    const unsigned char *data = stored->dense ? stored->dense : stored->pruned.values;
+    const uint64_t bytes = stored->dense
+                               ? stored->info.bytes
+                               : stored->pruned.count * pal_dtype_bits(stored->info.dtype) / 8;
     for (size_t i = 0; data && i < state->file_count; i++) {
         const file_map *map = &state->files[i].map;
         if (map->data && data >= map->data && data < map->data + map->size)
-            file_map_discard(map, data, model->weights[weight].info.bytes);
+            file_map_discard(map, data, bytes);
     }
 }
 

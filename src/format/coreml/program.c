@@ -84,20 +84,6 @@ static bool starts_with(ProtobufCBinaryData text, const char *prefix)
     return text.len >= n && memcmp(text.data, prefix, n) == 0;
 }
 
-static pal_storage storage_of(const Coreml__Operation *operation)
-{
-    ProtobufCBinaryData type = operation->type;
-    if (protobuf_equal(type, "const"))
-        return PAL_STORAGE_DENSE;
-    if (starts_with(type, "constexpr_lut_to_"))
-        return PAL_STORAGE_PALETTIZED;
-    if (starts_with(type, "constexpr_sparse"))
-        return PAL_STORAGE_SPARSE;
-    if (starts_with(type, "constexpr_affine") || starts_with(type, "constexpr_blockwise"))
-        return PAL_STORAGE_QUANTIZED;
-    return PAL_STORAGE_OTHER;
-}
-
 static bool weights_reserve(walk *w, size_t count)
 {
     coreml *state = w->state;
@@ -132,6 +118,31 @@ static pal_status read_dense(walk *w, const Coreml__Operation *operation, model_
     return PAL_OK;
 }
 
+/* Reads the values of a pruned weight: before iOS18 the mask is bytes beside a shape, from then on
+ * a tensor of single bits. Both are packed in the same way. */
+static pal_status read_pruned(walk *w, const Coreml__Operation *operation, model_weight *weight)
+{
+    const pal_weight *info = &weight->info;
+    Coreml__Value *mask_value = operation_parameter(operation, "mask");
+    Coreml__Value *values = operation_parameter(operation, "nonzero_data");
+    tensor mask, t;
+    if (!protobuf_equal(operation->type, SPARSE_TO_DENSE) || !mask_value || !values)
+        return PAL_OK;
+    pal_status status = value_read(w->state, mask_value, info->name, &mask);
+    if (!status)
+        status = value_read(w->state, values, info->name, &t);
+    if (status)
+        return status;
+    const bool bits = mask.dtype == PAL_UINT1 && mask.elements == info->elements;
+    const bool bytes = mask.dtype == PAL_UINT8 && mask.elements == (info->elements + 7) / 8;
+    if (t.dtype != info->dtype || t.rank != 1 || !t.data || !mask.data || !(bits || bytes))
+        return PAL_OK;
+    weight->pruned = (pruned_values){mask.data, t.data, t.elements};
+    if (w->opset < OPSET_IOS18)
+        weight->locked = "it is pruned, and palettizing what is left needs iOS18";
+    return PAL_OK;
+}
+
 /* Adds the weight that an operation defines, if it is a float tensor of at least one dimension. */
 static pal_status add_weight(walk *w, Coreml__Block *block, size_t index, size_t *added)
 {
@@ -163,13 +174,15 @@ static pal_status add_weight(walk *w, Coreml__Block *block, size_t index, size_t
         .dtype = t.dtype,
         .rank = t.rank,
         .elements = t.elements,
-        .storage = storage_of(operation),
+        .storage = coreml_storage(block, index),
         .nbits = pal_dtype_bits(t.dtype),
     };
     memcpy(weight->info.shape, t.shape, sizeof t.shape);
     status = weight->info.storage == PAL_STORAGE_DENSE
                  ? read_dense(w, operation, weight)
                  : coreml_describe_constexpr(w->state, block, index, &weight->info);
+    if (!status && weight->info.storage == PAL_STORAGE_SPARSE)
+        status = read_pruned(w, operation, weight);
     w->model->weight_count = i + 1;
     *added = i;
     return status;
@@ -245,8 +258,9 @@ static pal_status use_weight(walk *w, size_t i, const Coreml__Operation *operati
     w->feeds_other[i] = true;
     int axis = channel_axis(w, operation, key, info->rank);
     uint64_t groups = op_groups(w, operation);
-    return weight_used(&w->model->weights[i], &w->state->edits, operation->type.data,
-                       operation->type.len, axis, groups);
+    return weight_used(&w->model->weights[i], &w->state->edits,
+                       (text_span){operation->type.data, operation->type.len},
+                       operation_name(operation), axis, groups);
 }
 
 static pal_status use_inputs(walk *w, const Coreml__Operation *operation)

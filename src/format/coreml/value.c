@@ -256,3 +256,27 @@ Coreml__Value *operation_parameter(const Coreml__Operation *operation, const cha
         return binding->binding_case == COREML__BINDING__BINDING_VALUE ? binding->value : NULL;
     return operation_attribute(operation, key);
 }
+
+text_span operation_text(const Coreml__Operation *operation, const char *key)
+{
+    const Coreml__Value *value = operation_attribute(operation, key);
+    const Coreml__ImmediateValue *immediate =
+        value && value->value_case == COREML__VALUE__VALUE_IMMEDIATE_VALUE ? value->immediate_value
+                                                                           : NULL;
+    const Coreml__TensorValue *t =
+        immediate && immediate->value_case == COREML__IMMEDIATE_VALUE__VALUE_TENSOR
+            ? immediate->tensor
+            : NULL;
+    if (!t || t->value_case != COREML__TENSOR_VALUE__VALUE_STRINGS || !t->strings ||
+        t->strings->n_values == 0)
+        return (text_span){"", 0};
+    return (text_span){t->strings->values[0].data, t->strings->values[0].len};
+}
+
+text_span operation_name(const Coreml__Operation *operation)
+{
+    text_span name = operation_text(operation, "name");
+    if (name.length == 0 && operation->n_outputs)
+        name = (text_span){operation->outputs[0]->name.data, operation->outputs[0]->name.len};
+    return name;
+}

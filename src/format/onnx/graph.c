@@ -309,8 +309,9 @@ static pal_status use_weight(walk *w, size_t weight, const Onnx__Node *node, siz
     pal_weight *info = &w->model->weights[weight].info;
     const int axis = channel_axis(node, input, info->rank);
     const uint64_t groups = op_groups(node);
-    return weight_used(&w->model->weights[weight], &w->state->edits, node->op_type.data,
-                       node->op_type.len, axis, groups);
+    return weight_used(&w->model->weights[weight], &w->state->edits,
+                       (text_span){node->op_type.data, node->op_type.len},
+                       (text_span){node->name.data, node->name.len}, axis, groups);
 }
 
 static pal_status use_inputs(walk *w, const Onnx__Node *node)

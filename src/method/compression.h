@@ -1,0 +1,147 @@
+/* A model on its way to being palettized: what the files of this folder share.
+ *
+ *   compress.c  the order of things, and the report
+ *   target.c    one weight: how it is cut into groups; bits; its palette
+ *   units.c     the groups of all weights, shared by threads
+ *   scalars.c   clusters one group of single values
+ *   vectors.c   clusters one group of vectors
+ *   scales.c    per-channel scales, and values divided by them
+ *
+ * A weight's stored values are a row of runs: one for each part of the dimensions before the
+ * channel axis and each group, those of a group lying apart where there are such dimensions. Of a
+ * pruned weight only the values that are not zero are stored, and runs differ in length. */
+#ifndef PAL_METHOD_COMPRESSION_H
+#define PAL_METHOD_COMPRESSION_H
+
+#include "cluster/scalar.h"
+#include "format/format.h"
+#include "method/options.h"
+#include "method/plan.h"
+#include "method/report.h"
+
+/* One weight. */
+typedef struct target {
+    settings settings;
+    plan plan;
+    bool wanted;   /* to be palettized; may turn false when its values are seen */
+    size_t source; /* the weight whose palette it shares; itself if none */
+    grid grid;
+    unsigned nbits;
+    const void *values;            /* as stored */
+    uint64_t stored;               /* so many */
+    size_t outer, channels, inner; /* elements before, along and after the channel axis */
+    size_t group_elements;         /* of all outer parts together, zeros included */
+    size_t group_indices;          /* the same, or fewer where an index stands for a vector */
+    uint64_t *run_first; /* pruned: the first value of each run, and the end of the last */
+    palette *palette;
+    uint8_t *indices; /* unpacked, where those of a group do not lie together at whole bytes */
+    double scale_peak;
+    double *group_error, *group_peak;
+    unsigned *group_distinct;
+    size_t units_left;
+    double error, peak; /* over all groups; error is NaN if a value was not finite */
+} target;
+
+/* A few consecutive groups of one weight: the unit of work. */
+typedef struct unit {
+    size_t weight;
+    uint64_t first, count; /* groups */
+    uint64_t elements;
+} unit;
+
+typedef struct thread_state {
+    scalar_workspace clustering;
+    unsigned char *values; /* a gathered group */
+    size_t values_size;
+    uint8_t *indices; /* of the groups of a unit */
+    size_t indices_size;
+} thread_state;
+
+typedef struct compression {
+    pal_model *model;
+    const pal_options *options;
+    target *targets; /* one for each weight */
+    unit *units;
+    size_t unit_count, unit_capacity;
+    thread_state *threads;
+    int thread_count;
+    pal_progress progress;
+    void *user;
+    uint64_t done, total;
+    bool counting; /* the first of two passes of mode unique: distinct values only */
+} compression;
+
+/* ---------------------------------------------------------------- target.c */
+
+/* Plans weight i. eligible_of[j] is the first weight with the values of weight j that is to be
+ * palettized, or SIZE_MAX; it is brought up to date. */
+pal_status target_init(compression *c, size_t i, size_t *eligible_of);
+/* Mode unique, after counting: the fewest bits that hold the distinct values of every group. */
+void target_choose_bits(compression *c, size_t i);
+/* Makes room for the results, once the number of bits is known. */
+pal_status target_allocate(compression *c, size_t i);
+/* Sums up the groups in their order, and drops a weight with a value that is not finite. */
+void target_finish(compression *c, size_t i);
+void target_free(target *target);
+
+/* The integer entries that the weight's tables are to have, GRID_INT8 or GRID_UINT8; otherwise its
+ * own grid. */
+grid target_lut_grid(const target *target);
+
+/* Which of the stored values a group has in outer part o. */
+static inline uint64_t run_begin(const target *t, uint64_t group, size_t o)
+{
+    const uint64_t run = o * t->plan.groups + group;
+    return t->run_first ? t->run_first[run] : run * (t->group_elements / t->outer);
+}
+
+static inline uint64_t run_length(const target *t, uint64_t group, size_t o)
+{
+    const uint64_t run = o * t->plan.groups + group;
+    return t->run_first ? t->run_first[run + 1] - t->run_first[run] : t->group_elements / t->outer;
+}
+
+/* ---------------------------------------------------------------- units.c */
+
+pal_status units_make(compression *c);
+pal_status units_run(compression *c);
+
+bool buffer_reserve(void **buffer, size_t *size, size_t needed);
+/* Where the indices of one group of a unit are to be put. */
+uint8_t *group_place(const target *t, const unit *unit, uint64_t group, thread_state *thread);
+
+/* ---------------------------------------------------------------- scalars.c, vectors.c */
+
+/* Clusters one group: its table, its indices, its error and peak. A group with a value that is not
+ * finite has the error NaN, and the weight will be skipped. While counting, only how many distinct
+ * values the group has. */
+pal_status scalars_cluster(compression *c, const unit *unit, uint64_t group, thread_state *thread);
+pal_status vectors_cluster(compression *c, const unit *unit, uint64_t group, thread_state *thread);
+
+/* ---------------------------------------------------------------- scales.c */
+
+/* Fills the palette's scale. */
+void scales_find(target *target);
+
+/* A walk over the values of one group, in the order [outer, channels, inner], with the scale of
+ * each. */
+typedef struct scaled_walk {
+    const target *target;
+    size_t first, count; /* channels */
+    size_t o, c, i;      /* where it stands */
+    const void *dense;
+    const void *scale; /* NULL: 1 */
+} scaled_walk;
+
+scaled_walk scaled_walk_begin(const target *target, uint64_t group);
+/* The next values, at most `most`; 0 at the end. */
+size_t scaled_walk_next(scaled_walk *walk, size_t most, float *values, float *scales);
+
+/* A table entry times a scale, as the palette's reader computes it: in float32, rounded to the
+ * weight's type. */
+static inline float scaled_value(grid grid, float entry, float scale)
+{
+    return grid_stored(grid, (double)(entry * scale));
+}
+
+#endif
