@@ -195,6 +195,22 @@ bool layout_is_plain(const layout *given, size_t rank, const int64_t *shape)
     return elements == stored;
 }
 
+/* The shape that a layout was made for. */
+static size_t shape_of(const layout *layout, const int64_t **shape)
+{
+#if ONEDNN_3
+    int rank = 0;
+    const dnnl_dims_t *dims = NULL;
+    dnnl_memory_desc_query(layout->md, dnnl_query_ndims_s32, &rank);
+    dnnl_memory_desc_query(layout->md, dnnl_query_dims, &dims);
+    *shape = *dims;
+    return (size_t)rank;
+#else
+    *shape = layout->md.dims;
+    return (size_t)layout->md.ndims;
+#endif
+}
+
 /* ---------------------------------------------------------------- what a layout looks like */
 
 /* The parts of a blocked description that both versions have. */
@@ -331,22 +347,6 @@ pal_status layout_like(const layout *like, size_t rank, const int64_t *shape, la
     }
     *out = made;
     return PAL_OK;
-}
-
-/* The shape that a layout was made for. */
-static size_t shape_of(const layout *layout, const int64_t **shape)
-{
-#if ONEDNN_3
-    int rank = 0;
-    const dnnl_dims_t *dims = NULL;
-    dnnl_memory_desc_query(layout->md, dnnl_query_ndims_s32, &rank);
-    dnnl_memory_desc_query(layout->md, dnnl_query_dims, &dims);
-    *shape = *dims;
-    return (size_t)rank;
-#else
-    *shape = layout->md.dims;
-    return (size_t)layout->md.ndims;
-#endif
 }
 
 void layout_clear_padding(const layout *layout, float *data)

@@ -60,7 +60,8 @@ def fold(case):
 
     @mb.program(input_specs=[], opset_version=case.opset)
     def program():
-        result = case.build(*[mb.const(val=x) for x in case.inputs])
+        # Copies: evaluating thresholded_relu changes its input.
+        result = case.build(*[mb.const(val=x.copy()) for x in case.inputs])
         results = result if isinstance(result, (tuple, list)) else [result]
         found.extend(r.val for r in results)
         return result
@@ -144,11 +145,13 @@ for axis in (-1, 1):
 case("clip", lambda x: mb.clip(x=x, alpha=np.float32(-0.5), beta=np.float32(0.4)), X)
 case("threshold", lambda x: mb.threshold(x=x, alpha=np.float32(0.2)), X)
 case("threshold int", lambda x: mb.threshold(x=x, alpha=np.int32(2)), whole(-5, 5, 2, 3))
-for dtype in ("int32", "bool", "fp16"):
+for dtype in ("int32", "bool"):
     case(f"cast {dtype}", lambda x, dtype=dtype: mb.cast(x=x, dtype=dtype), X * np.float32(3))
 for dtype in ("int8", "uint8", "int16", "uint16"):
     case(f"cast {dtype}", lambda x, dtype=dtype: mb.cast(x=x, dtype=dtype),
          whole(0, 100, 2, 3), opset=IOS17)
+case("cast fp16", lambda x: mb.cast(x=mb.cast(x=x, dtype="fp16"), dtype="fp32"), X,
+     expected=lambda x: x)  # computed in float32, whatever the file says
 case("cast to float", lambda x: mb.cast(x=x, dtype="fp32"), whole(-5, 5, 2, 3))
 
 for name in ("add", "sub", "mul", "real_div", "maximum", "minimum", "floor_div", "mod", "equal",
@@ -493,7 +496,7 @@ case("slice_by_index computed",
      lambda x, y: mb.slice_by_index(
          x=x, begin=mb.sub(x=mb.shape(x=y), y=[3, 4, 5]), end=mb.shape(x=y), end_mask=[False, False, True],
          squeeze_mask=[True, False, False]),
-     X, normal(2, 3, 3), expected=lambda x, y: x[-1, 0:3, -2:])
+     X, normal(2, 3, 3), expected=lambda x, y: x[-1, -1:3, -2:])
 case("slice_by_size", lambda x: mb.slice_by_size(x=x, begin=[0, 1, -3], size=[2, -1, 3]), X)
 case("slice_by_size from the end",
      lambda x: mb.slice_by_size(x=x, begin=[1, 0, 1], size=[1, 3, 2]), X)
@@ -782,3 +785,113 @@ for size in (3, 4):
                            _true_fn=lambda: mb.mul(x=x, y=np.float32(2)),
                            _false_fn=lambda: mb.relu(x=x)),
          normal(size, 2), expected=lambda x: 2 * x if len(x) == 3 else np.maximum(x, 0))
+
+# ---------------------------------------------------------------- compressed constants
+
+EVERY = np.zeros((8, 6), np.float32)
+MASK = (normal(8, 6) > 0).astype(np.uint8)
+PRESENT = int(MASK.sum())
+
+
+def constant_case(name, build, opset):
+    """What coremltools decodes: added to an input of zeros, so that the program computes."""
+    def decoded():
+        found = []
+
+        @mb.program(input_specs=[], opset_version=opset)
+        def program():
+            found.append(build())
+            return found[0]
+
+        return found[0].op.materialized_val_inference()
+
+    case(name, lambda x: mb.add(x=x, y=build()), EVERY, expected=lambda x: decoded(), opset=opset)
+
+
+def as_type(values, nbits, signed=False):
+    return np.asarray(values).astype(
+        types.nptype_from_builtin(types.string_to_builtin(f"{'' if signed else 'u'}int{nbits}")))
+
+
+for zero_point in (np.uint8(7), np.arange(8, dtype=np.uint8)):
+    scale = np.float32(0.1) if zero_point.ndim == 0 else positive(8)
+    constant_case(f"constexpr_affine_dequantize {zero_point.ndim}",
+                  lambda z=zero_point, s=scale: mb.constexpr_affine_dequantize(
+                      quantized_data=whole(0, 255, 8, 6).astype(np.uint8), zero_point=z, scale=s,
+                      axis=0), IOS16)
+constant_case("constexpr_cast",
+              lambda: mb.constexpr_cast(source_val=normal(8, 6).astype(np.float16),
+                                        output_dtype="fp32"), IOS16)
+for nbits in (1, 2, 4, 6, 8):
+    constant_case(f"constexpr_lut_to_dense {nbits}",
+                  lambda n=nbits: mb.constexpr_lut_to_dense(
+                      indices=whole(0, 256, 6 * n).astype(np.uint8), lut=normal(2 ** n),
+                      shape=np.array([8, 6], np.uint32)), IOS16)
+constant_case("constexpr_sparse_to_dense",
+              lambda: mb.constexpr_sparse_to_dense(
+                  nonzero_data=normal(PRESENT), mask=np.packbits(MASK, bitorder="little"),
+                  shape=np.array([8, 6], np.uint32)), IOS16)
+for nbits, tables in ((1, (1, 1)), (2, (2, 1)), (3, (1, 3)), (4, (4, 2)), (6, (8, 1)), (8, (1, 1))):
+    constant_case(f"constexpr_lut_to_dense {nbits} by {tables}",
+                  lambda n=nbits, t=tables: mb.constexpr_lut_to_dense(
+                      indices=as_type(whole(0, 2 ** n, 8, 6), n), lut=normal(*t, 2 ** n, 1)),
+                  IOS18)
+for axis, vector, tables in ((0, 2, (2, 1)), (1, 3, (4, 2)), (0, 4, (1, 3)), (-1, 2, (2, 3))):
+    shape = [8, 6]
+    shape[axis] //= vector
+    constant_case(f"constexpr_lut_to_dense vectors {axis} {vector}",
+                  lambda a=axis, v=vector, t=tables, shape=tuple(shape): mb.constexpr_lut_to_dense(
+                      indices=as_type(whole(0, 8, *shape), 3), lut=normal(*t, 8, v),
+                      vector_axis=np.int32(a)), IOS18)
+for dtype in ("int4", "uint4", "int8", "uint8"):
+    low, high = (-8 if dtype == "int4" else 0), 8
+    for blocks in ((1, 1), (8, 1), (4, 3)):
+        constant_case(f"constexpr_blockwise_shift_scale {dtype} {blocks}",
+                      lambda d=dtype, b=blocks, low=low: mb.constexpr_blockwise_shift_scale(
+                          data=as_type(whole(0, 8, 8, 6) + low, int(d[-1]), d[0] == "i"),
+                          scale=positive(*b),
+                          offset=as_type(whole(0, 7, *b), int(d[-1]), d[0] == "i")), IOS18)
+constant_case("constexpr_blockwise_shift_scale without offset",
+              lambda: mb.constexpr_blockwise_shift_scale(
+                  data=whole(0, 8, 8, 6).astype(np.int8), scale=positive(2, 1)), IOS18)
+constant_case("constexpr_sparse_to_dense bits",
+              lambda: mb.constexpr_sparse_to_dense(nonzero_data=normal(PRESENT),
+                                                   mask=as_type(MASK, 1)), IOS18)
+
+
+def sparse_palette():
+    mask, values = mb.constexpr_lut_to_sparse(
+        indices_mask=as_type(MASK, 1), indices_nonzero_data=as_type(whole(0, 4, PRESENT), 2),
+        lut=normal(2, 3, 4, 1))
+    return mb.constexpr_sparse_to_dense(nonzero_data=values, mask=mask)
+
+
+def sparse_vectors(axis):
+    mask = np.ascontiguousarray(np.take(MASK, range(0, MASK.shape[axis], 2), axis))
+    mask, values = mb.constexpr_lut_to_sparse(
+        indices_mask=as_type(mask, 1), indices_nonzero_data=as_type(whole(0, 4, int(mask.sum())), 2),
+        lut=normal(1, 1, 4, 2), vector_axis=np.int32(axis))
+    return mb.constexpr_sparse_to_dense(nonzero_data=values, mask=mask)
+
+
+def sparse_quantized():
+    mask, values = mb.constexpr_sparse_blockwise_shift_scale(
+        data_mask=as_type(MASK, 1), nonzero_data=whole(0, 100, PRESENT).astype(np.int8),
+        scale=positive(4, 3), offset=whole(0, 9, 4, 3).astype(np.int8))
+    return mb.constexpr_sparse_to_dense(nonzero_data=values, mask=mask)
+
+
+def quantized_table():
+    lut = mb.constexpr_blockwise_shift_scale(
+        data=whole(0, 100, 2, 1, 4, 1).astype(np.int8), scale=positive(2, 1, 1, 1))
+    return mb.constexpr_lut_to_dense(indices=as_type(whole(0, 4, 8, 6), 2), lut=lut)
+
+
+constant_case("constexpr_lut_to_sparse", sparse_palette, IOS18)
+for axis in (0, 1):
+    constant_case(f"constexpr_lut_to_sparse vectors {axis}", lambda a=axis: sparse_vectors(a), IOS18)
+constant_case("constexpr_sparse_blockwise_shift_scale", sparse_quantized, IOS18)
+case("constexpr_lut_to_dense quantized", lambda x: mb.add(x=x, y=quantized_table()), EVERY,
+     opset=IOS18,
+     expected=lambda x: reference.look_up(
+         whole(0, 4, 8, 6), whole(0, 100, 2, 1, 4, 1) * positive(2, 1, 1, 1)))

@@ -294,3 +294,14 @@ def scatter_nd(data, indices, updates, mode):
         at = tuple(indices[place])
         data[at] = meet(mode, data[at], updates[place])
     return data
+
+
+# ---------------------------------------------------------------- palettes
+
+def look_up(indices, lut):
+    """Scalars, from a table for each block of equal size."""
+    result = np.zeros(indices.shape, lut.dtype)
+    for place in np.ndindex(indices.shape):
+        table = tuple(p * n // size for p, n, size in zip(place, lut.shape, indices.shape))
+        result[place] = lut[table][indices[place], 0]
+    return result

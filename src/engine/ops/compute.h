@@ -18,6 +18,8 @@ extern const op_kernel kernel_batch_norm, kernel_instance_norm, kernel_group_nor
 extern const op_kernel kernel_layer_norm, kernel_rms_norm, kernel_lp_norm, kernel_lrn;
 /* elementwise.c */
 extern const op_kernel kernel_unary, kernel_binary, kernel_clip, kernel_prelu, kernel_select;
+/* dropout.c */
+extern const op_kernel kernel_dropout;
 /* softmax.c */
 extern const op_kernel kernel_softmax;
 

@@ -29,24 +29,21 @@ static void lower_space_to_depth(lowering *low, int kind)
 static void lower_pixel_unshuffle(lowering *low, int kind)
 {
     (void)kind;
-    const mil_type type = mil_type_of(low, "x");
-    const int64_t channels = mil_dimension_of(low, &type, 1);
     const int64_t factor = mil_param_int(low, "downscale_factor", 0);
     const size_t blocks = space_to_depth(low, "downscale_factor");
-    if (low->status)
-        return;
-    if (factor < 1 || factor > 4096 || channels > INT32_MAX / (factor * factor)) {
+    if (factor < 1 || factor > INT16_MAX) {
         mil_fail(low, PAL_ERROR_FORMAT, "a factor of %lld", (long long)factor);
         return;
     }
-    const int64_t places = factor * factor, extent = channels * places;
-    graph_tensor *tensor = graph_add_tensor(low->graph, GRAPH_INT, 1, &extent);
-    for (int64_t i = 0; tensor && i < extent; i++)
-        ((int64_t *)tensor->owned)[i] = i % places * channels + i / places;
-    const size_t order = graph_add_constant(low->graph, "", tensor);
-    if (order == GRAPH_NONE)
-        mil_failed(low, PAL_ERROR_MEMORY);
-    mil_give(low, 0, mil_emit_gather(low, blocks, order, 1));
+    const size_t parts[] = {mil_emit_shape(low, blocks, 0, 1),
+                            mil_const_ints(low, INTS(factor * factor, -1)),
+                            mil_emit_shape(low, blocks, 2, 4)};
+    const size_t apart =
+        mil_emit(low, OP_RESHAPE, NULL, VALUES(blocks, mil_emit_concat(low, parts, 3, 0)));
+    const size_t turned = mil_emit_transpose(low, apart, INTS(0, 2, 1, 3, 4));
+    mil_give(
+        low, 0,
+        mil_emit(low, OP_RESHAPE, NULL, VALUES(turned, mil_emit_shape(low, blocks, 0, INT64_MAX))));
 }
 
 /* ---------------------------------------------------------------- batches */

@@ -45,14 +45,9 @@ static size_t subtract(lowering *low, size_t a, size_t b)
 /* first, first + step, ... as floats */
 static size_t ramp(lowering *low, int64_t count, double first, double step)
 {
-    graph_tensor *tensor =
-        low->status ? NULL : graph_add_tensor(low->graph, GRAPH_FLOAT, 1, &count);
-    for (int64_t i = 0; tensor && i < count; i++)
-        ((float *)tensor->owned)[i] = (float)(first + step * (double)i);
-    const size_t value = graph_add_constant(low->graph, "", tensor);
-    if (value == GRAPH_NONE)
-        mil_failed(low, PAL_ERROR_MEMORY);
-    return value;
+    const size_t whole = mil_emit_range(low, mil_const_int(low, count));
+    return mil_emit_unary(low, UNARY_LINEAR, (float)step, (float)first,
+                          mil_emit_cast(low, whole, PAL_FLOAT32));
 }
 
 /* Column k of the boxes [N, 4], as [N, 1]. */
@@ -180,10 +175,7 @@ static void lower_boxes(lowering *low)
     const size_t indices =
         given != GRAPH_NONE
             ? given
-            : mil_emit(low, OP_RANGE, NULL,
-                       VALUES(mil_const_int(low, 0),
-                              mil_emit_reshape(low, mil_emit_shape(low, boxes, 0, 1), NULL, 0),
-                              mil_const_int(low, 1)));
+            : mil_emit_range(low, mil_emit_reshape(low, mil_emit_shape(low, boxes, 0, 1), NULL, 0));
     const size_t floats =
         mil_value_type(low, boxes) == GRAPH_FLOAT ? boxes : mil_emit_cast(low, boxes, PAL_FLOAT32);
     mil_give(low, 0, cut_out(low, mil_emit_gather(low, x, indices, 0), floats, 1));

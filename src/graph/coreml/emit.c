@@ -198,3 +198,15 @@ size_t mil_emit_shape(lowering *low, size_t x, int64_t start, int64_t end)
 {
     return mil_emit(low, OP_SHAPE, &(op_attributes){.shape = {start, end}}, VALUES(x));
 }
+
+size_t mil_emit_filled(lowering *low, size_t shape, float number)
+{
+    return mil_emit(low, OP_CONSTANT_OF_SHAPE, NULL,
+                    VALUES(shape, mil_const_like(low, GRAPH_NONE, (double)number)));
+}
+
+size_t mil_emit_range(lowering *low, size_t count)
+{
+    return mil_emit(low, OP_RANGE, NULL,
+                    VALUES(mil_const_int(low, 0), count, mil_const_int(low, 1)));
+}

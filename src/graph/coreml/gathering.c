@@ -80,22 +80,18 @@ static void lower_sliding_windows(lowering *low, int kind)
     const mil_type type = mil_type_of(low, "x");
     const size_t axis = mil_param_axis(low, "axis", 0, type.rank);
     const int64_t size = mil_param_int(low, "size", 0), stride = mil_param_int(low, "stride", 1);
-    const int64_t extent = mil_dimension_of(low, &type, (int64_t)axis);
-    if (low->status)
-        return;
+    const int64_t extent = mil_dimension_of(low, &type, (int64_t)axis), last = 1;
     if (size < 1 || stride < 1 || size > extent) {
         mil_fail(low, PAL_ERROR_FORMAT, "windows of %lld by %lld along %lld elements",
                  (long long)size, (long long)stride, (long long)extent);
         return;
     }
-    const int64_t shape[2] = {(extent - size) / stride + 1, size};
-    graph_tensor *tensor = graph_add_tensor(low->graph, GRAPH_INT, 2, shape);
-    for (uint64_t i = 0; tensor && i < tensor->elements; i++)
-        ((int64_t *)tensor->owned)[i] = (int64_t)i / size * stride + (int64_t)i % size;
-    const size_t indices = graph_add_constant(low->graph, "", tensor);
-    if (indices == GRAPH_NONE)
-        mil_failed(low, PAL_ERROR_MEMORY);
-    mil_give(low, 0, mil_emit_gather(low, x, indices, (int64_t)axis));
+    const size_t windows = mil_emit_range(low, mil_const_int(low, (extent - size) / stride + 1));
+    const size_t starts = mil_emit_binary(low, BINARY_MUL, windows, mil_const_int(low, stride));
+    const size_t within = mil_emit_range(low, mil_const_int(low, size));
+    const size_t places =
+        mil_emit_binary(low, BINARY_ADD, mil_emit_unsqueeze(low, starts, &last, 1), within);
+    mil_give(low, 0, mil_emit_gather(low, x, places, (int64_t)axis));
 }
 
 const mil_operator mil_gathering_operators[] = {

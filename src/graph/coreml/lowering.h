@@ -157,7 +157,7 @@ void mil_give(lowering *low, size_t i, size_t value);
 graph_type mil_value_type(const lowering *low, size_t value);
 size_t mil_const_int(lowering *low, int64_t number);
 size_t mil_const_ints(lowering *low, const int64_t *numbers, size_t count);
-/* A number in the type that a value has. */
+/* A number in the type that a value has; a float for GRAPH_NONE. */
 size_t mil_const_like(lowering *low, size_t value, double number);
 
 size_t mil_emit_unary(lowering *low, unary_kind kind, float alpha, float beta, size_t x);
@@ -175,6 +175,11 @@ size_t mil_emit_slice(lowering *low, size_t x, const int64_t *starts, const int6
 size_t mil_emit_gather(lowering *low, size_t x, size_t indices, int64_t axis);
 /* The extents [start, end) of x, as a vector of integers. */
 size_t mil_emit_shape(lowering *low, size_t x, int64_t start, int64_t end);
+
+/* Large tables are computed in the graph, not made here: a file could ask for any size. A tensor of
+ * this shape filled with a number, and 0 to count - 1, where count is a value of rank 0. */
+size_t mil_emit_filled(lowering *low, size_t shape, float number);
+size_t mil_emit_range(lowering *low, size_t count);
 
 /* ---------------------------------------------------------------- operators */
 

@@ -3,27 +3,6 @@
 
 #include "graph/coreml/lowering.h"
 
-/* A vector of the same number, as long as one that is given. */
-static size_t filled_like(lowering *low, const char *key, float number)
-{
-    const mil_type type = mil_type_of(low, key);
-    const int64_t extent = type.rank == 1 ? mil_dimension_of(low, &type, 0) : 0;
-    if (type.rank != 1)
-        mil_fail(low, PAL_ERROR_FORMAT, "its %s is no vector", key);
-    graph_tensor *tensor =
-        low->status ? NULL : graph_add_tensor(low->graph, GRAPH_FLOAT, 1, &extent);
-    if (!tensor) {
-        mil_failed(low, PAL_ERROR_MEMORY);
-        return GRAPH_NONE;
-    }
-    for (int64_t i = 0; i < extent; i++)
-        ((float *)tensor->owned)[i] = number;
-    const size_t value = graph_add_constant(low->graph, "", tensor);
-    if (value == GRAPH_NONE)
-        mil_failed(low, PAL_ERROR_MEMORY);
-    return value;
-}
-
 static void lower_batch_norm(lowering *low, int kind)
 {
     (void)kind;
@@ -31,9 +10,9 @@ static void lower_batch_norm(lowering *low, int kind)
                  variance = mil_need(low, "variance");
     size_t scale = mil_want(low, "gamma"), shift = mil_want(low, "beta");
     if (scale == GRAPH_NONE)
-        scale = filled_like(low, "mean", 1);
+        scale = mil_emit_filled(low, mil_emit_shape(low, mean, 0, INT64_MAX), 1);
     if (shift == GRAPH_NONE)
-        shift = filled_like(low, "mean", 0);
+        shift = mil_emit_filled(low, mil_emit_shape(low, mean, 0, INT64_MAX), 0);
     const op_attributes attributes = {.norm = {.epsilon = mil_param_float(low, "epsilon", 1e-5f)}};
     mil_give(low, 0,
              mil_emit(low, OP_BATCH_NORM, &attributes, VALUES(x, scale, shift, mean, variance)));

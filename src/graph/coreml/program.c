@@ -91,7 +91,7 @@ static size_t *block_outputs(lowering *low, const Coreml__Block *block, size_t *
         if (!value)
             mil_fail(low, PAL_ERROR_FORMAT, "nothing defines the output '%.*s'", (int)name.len,
                      (const char *)name.data);
-        else if (value->type.is_tensor)
+        else if (value->type.is_tensor || value->value != GRAPH_NONE)
             outputs[(*count)++] = mil_use(low, value);
     }
     return outputs;

@@ -7,15 +7,15 @@
 #include "graph/coreml/lowering.h"
 
 /* The graph's gates by their place among MIL's. */
-static const int64_t lstm_gates[] = {0, 2, 1, 3};  /* input, forget, output, cell -> i o f c */
-static const int64_t lstm_peepholes[] = {0, 2, 1}; /* input, forget, output -> i o f */
-static const int64_t gru_gates[] = {2, 0, 1};      /* reset, output, update -> z r h */
-static const int64_t rnn_gates[] = {0};
+static const size_t lstm_gates[] = {0, 2, 1, 3};  /* input, forget, output, cell -> i o f c */
+static const size_t lstm_peepholes[] = {0, 2, 1}; /* input, forget, output -> i o f */
+static const size_t gru_gates[] = {2, 0, 1};      /* reset, output, update -> z r h */
+static const size_t rnn_gates[] = {0};
 
 typedef struct layer {
     size_t directions;
     int64_t hidden;
-    const int64_t *gates;
+    const size_t *gates;
     size_t gate_count;
     bool sequence; /* all steps are wanted, not the last alone */
 } layer;
@@ -47,7 +47,7 @@ static void set_activation(lowering *low, const char *key, int otherwise, op_att
 }
 
 /* Reads the layer's form; gives its input, turned around where it runs in reverse. */
-static size_t read_layer(lowering *low, const int64_t *gates, size_t gate_count, layer *out)
+static size_t read_layer(lowering *low, const size_t *gates, size_t gate_count, layer *out)
 {
     static const char *const names[] = {"forward", "reverse", "bidirectional", NULL};
     const int direction = mil_param_choice(low, "direction", 0, names);
@@ -69,29 +69,22 @@ static size_t read_layer(lowering *low, const int64_t *gates, size_t gate_count,
 /* ---------------------------------------------------------------- weights */
 
 /* The rows of each gate in the graph's order. */
-static size_t reorder(lowering *low, size_t value, const int64_t *gates, size_t count,
-                      int64_t hidden)
+static size_t reorder(lowering *low, size_t value, const size_t *gates, size_t count)
 {
-    const int64_t extent = (int64_t)count * hidden;
-    if (value == GRAPH_NONE || count == 1 || low->status)
+    enum { MOST = 4 };
+    const op_attributes rows = {.split = {0}};
+    size_t parts[MOST], ordered[MOST];
+    if (value == GRAPH_NONE || count == 1 || count > MOST)
         return value;
-    graph_tensor *tensor = graph_add_tensor(low->graph, GRAPH_INT, 1, &extent);
-    for (int64_t i = 0; tensor && i < extent; i++)
-        ((int64_t *)tensor->owned)[i] = gates[i / hidden] * hidden + i % hidden;
-    const size_t order = graph_add_constant(low->graph, "", tensor);
-    if (order == GRAPH_NONE)
-        mil_failed(low, PAL_ERROR_MEMORY);
-    return mil_emit_gather(low, value, order, 0);
+    mil_emit_all(low, OP_SPLIT, &rows, VALUES(value), parts, count);
+    for (size_t i = 0; i < count; i++)
+        ordered[i] = parts[gates[i]];
+    return mil_emit_concat(low, ordered, count, 0);
 }
 
 static size_t zeros(lowering *low, int64_t extent)
 {
-    graph_tensor *tensor =
-        low->status ? NULL : graph_add_tensor(low->graph, GRAPH_FLOAT, 1, &extent);
-    const size_t value = graph_add_constant(low->graph, "", tensor);
-    if (value == GRAPH_NONE)
-        mil_failed(low, PAL_ERROR_MEMORY);
-    return value;
+    return mil_emit_filled(low, mil_const_ints(low, &extent, 1), 0);
 }
 
 /* One of each direction, stacked. */
@@ -107,7 +100,7 @@ static size_t weights(lowering *low, const layer *it, const char *const keys[2])
 {
     size_t values[2];
     for (size_t d = 0; d < it->directions; d++)
-        values[d] = reorder(low, mil_need(low, keys[d]), it->gates, it->gate_count, it->hidden);
+        values[d] = reorder(low, mil_need(low, keys[d]), it->gates, it->gate_count);
     return stacked(low, values, it->directions);
 }
 
@@ -118,7 +111,7 @@ static size_t peepholes(lowering *low, const layer *it)
     size_t values[2];
     bool any = false;
     for (size_t d = 0; d < it->directions; d++) {
-        values[d] = reorder(low, mil_want(low, keys[d]), lstm_peepholes, 3, it->hidden);
+        values[d] = reorder(low, mil_want(low, keys[d]), lstm_peepholes, 3);
         any = any || values[d] != GRAPH_NONE;
     }
     for (size_t d = 0; any && d < it->directions; d++)
@@ -140,9 +133,8 @@ static size_t biases(lowering *low, const layer *it, const char *const input[2],
     for (size_t d = 0; d < it->directions; d++) {
         size_t parts[2] = {mil_want(low, input[d]), mil_want(low, state[d])};
         for (int p = 0; p < 2; p++)
-            parts[p] = parts[p] == GRAPH_NONE
-                           ? zeros(low, (int64_t)it->gate_count * it->hidden)
-                           : reorder(low, parts[p], it->gates, it->gate_count, it->hidden);
+            parts[p] = parts[p] == GRAPH_NONE ? zeros(low, (int64_t)it->gate_count * it->hidden)
+                                              : reorder(low, parts[p], it->gates, it->gate_count);
         values[d] = mil_emit_concat(low, parts, 2, 0);
     }
     return stacked(low, values, it->directions);

@@ -154,6 +154,7 @@ static size_t resize_computed(lowering *low, size_t x, bool nearest, int samplin
 static size_t resize_known(lowering *low, size_t x, bool nearest, int sampling, int64_t dims,
                            size_t rank)
 {
+    const mil_type type = mil_type_of(low, "x");
     int64_t shape[PAL_MAX_RANK], axes[PAL_MAX_RANK], extents[PAL_MAX_RANK];
     const size_t given = mil_param_ints(low, "shape", shape, PAL_MAX_RANK);
     size_t count = 0;
@@ -161,9 +162,11 @@ static size_t resize_known(lowering *low, size_t x, bool nearest, int sampling, 
         mil_fail(low, PAL_ERROR_FORMAT, "a shape of %zu numbers for %lld dimensions", given,
                  (long long)dims);
     for (int64_t i = 0; !low->status && i < dims; i++) {
-        const int64_t extent = shape[(int64_t)given - dims + i];
-        if (extent == 0)
+        int64_t extent = shape[(int64_t)given - dims + i];
+        if (extent == 0 && sampling != SAMPLE_OFFSET)
             continue;
+        if (extent == 0) /* the only mode that moves points between equal extents */
+            extent = mil_dimension_of(low, &type, (int64_t)rank - dims + i);
         axes[count] = (int64_t)rank - dims + i;
         extents[count++] = extent;
     }
