@@ -130,8 +130,11 @@ pal_status plan_buffer(plan *plan, size_t value, buffer **out)
         pal_status status = plan_new_buffer(plan, value, NULL, &constant);
         if (status)
             return status;
-        constant->constant = true;
-        constant->data = (void *)(uintptr_t)of->constant->data; /* never written */
+        constant->constant = !(plan->options.weights_change && plan->options.wanted[value]);
+        if (constant->constant)
+            constant->data = (void *)(uintptr_t)of->constant->data; /* never written */
+        else
+            constant->pinned = true;
     }
     *out = plan->values[value].list[0];
     return PAL_OK;
@@ -315,6 +318,24 @@ static pal_status add_outputs(plan *plan)
     return status;
 }
 
+/* Variables begin with the values of the file. */
+static void set_variables(plan *plan)
+{
+    for (size_t v = 0; plan->options.weights_change && v < plan->graph->value_count; v++) {
+        float *to = plan_variable(plan, v);
+        if (to && plan->graph->values[v].constant->elements)
+            memcpy(to, plan->graph->values[v].constant->data,
+                   (size_t)plan->graph->values[v].constant->elements * sizeof *to);
+    }
+}
+
+float *plan_variable(const plan *plan, size_t value)
+{
+    const bool is =
+        plan->options.weights_change && plan->options.wanted[value] && plan->values[value].count;
+    return is ? plan->values[value].list[0]->data : NULL;
+}
+
 pal_status plan_new(const graph *graph, const plan_options *options, plan **out)
 {
     plan *plan = mem_zeroed(1, sizeof *plan);
@@ -325,6 +346,8 @@ pal_status plan_new(const graph *graph, const plan_options *options, plan **out)
     arena_init(&plan->arena, SIZE_MAX / 4);
     plan->values = mem_zeroed(graph->value_count, sizeof *plan->values);
     pal_status status = plan->values ? add_inputs(plan) : fail_memory("a plan");
+    if (!status && options->wanted)
+        status = plan_find_wants(plan);
     for (size_t i = 0; !status && i < graph->main.node_count; i++) {
         const graph_node *node = &graph->main.nodes[i];
         const op_kernel *kernel = kernel_of(node->op);
@@ -337,8 +360,13 @@ pal_status plan_new(const graph *graph, const plan_options *options, plan **out)
     }
     if (!status)
         status = add_outputs(plan);
+    plan->forward_count = plan->step_count;
+    if (!status && options->wanted)
+        status = plan_make_backward(plan);
     if (!status)
         status = plan_lay_out(plan);
+    if (!status)
+        set_variables(plan);
     if (status) {
         plan_free(plan);
         return status;
@@ -358,6 +386,7 @@ void plan_free(plan *plan)
         free(plan->buffers[i]->owned);
     for (size_t i = 0; plan->values && i < plan->graph->value_count; i++)
         free(plan->values[i].list);
+    plan_free_gradients(plan);
     free(plan->values);
     free(plan->buffers);
     free(plan->steps);
@@ -385,10 +414,10 @@ static double now(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-pal_status plan_run(const plan *plan, double *seconds)
+static pal_status run_steps(const plan *plan, size_t begin, size_t end, double *seconds)
 {
     double last = seconds ? now() : 0;
-    for (size_t i = 0; i < plan->step_count; i++) {
+    for (size_t i = begin; i < end; i++) {
         const step *step = &plan->steps[i];
         pal_status status = step->run(step);
         if (status)
@@ -400,6 +429,16 @@ pal_status plan_run(const plan *plan, double *seconds)
         }
     }
     return PAL_OK;
+}
+
+pal_status plan_run(const plan *plan, double *seconds)
+{
+    return run_steps(plan, 0, plan->forward_count, seconds);
+}
+
+pal_status plan_run_backward(const plan *plan, double *seconds)
+{
+    return run_steps(plan, plan->forward_count, plan->step_count, seconds);
 }
 
 size_t plan_step_count(const plan *plan)

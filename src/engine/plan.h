@@ -53,9 +53,14 @@ typedef struct plan plan;
 
 typedef struct plan_options {
     int threads;
-    bool training;  /* keep what backward needs; batch norm uses the batch's statistics, dropout
-                       drops */
-    bool gradients; /* make backward steps */
+    bool training; /* batch norm uses the batch's statistics, dropout drops */
+    /* For gradients: by value of the graph, whether a constant (a weight) wants one. NULL: forward
+     * only. Steps backward are made then. */
+    const bool *wanted;
+    /* Samples of a batch whose gradients of weights are kept apart: what is asked for is the sum of
+     * their squares, over all runs. 0: the gradient of the whole batch, of each run. */
+    size_t samples;
+    bool weights_change; /* wanted constants are variables: see plan_variable() */
 } plan_options;
 
 /* ---------------------------------------------------------------- for kernels, while planning */
@@ -110,7 +115,7 @@ void plan_free(plan *plan);
 const buffer *plan_model_input(const plan *plan, size_t i);
 const buffer *plan_model_output(const plan *plan, size_t i);
 
-/* Runs all steps. `seconds` may be NULL, or receives the time of each step. */
+/* Runs the steps forward. `seconds` may be NULL, or receives the time of each step. */
 pal_status plan_run(const plan *plan, double *seconds);
 
 size_t plan_step_count(const plan *plan);
@@ -119,15 +124,55 @@ const step *plan_step_get(const plan *plan, size_t i);
 size_t plan_activation_bytes(const plan *plan);
 size_t plan_constant_bytes(const plan *plan);
 
-/* ---------------------------------------------------------------- gradients */
+/* ---------------------------------------------------------------- gradients: for kernels */
 
-/* Whether the loss depends on the value through something that wants a gradient. */
+/* Whether plan is made for gradients: forward primitives then leave what the way back needs. */
+bool plan_has_gradients(const plan *plan);
+/* Whether the loss depends, through this value, on a weight that wants a gradient; or the value is
+ * such a weight. */
 bool plan_wants_gradient(const plan *plan, size_t value);
-/* The gradient of a value, as all its consumers gave it: a buffer in some layout, to be read only.
- * NULL in *out if nothing reached the value. */
+/* The gradient of a value, the sum of what all its consumers gave: a buffer in some layout, to be
+ * read only. NULL in *out if nothing reached the value. */
 pal_status plan_gradient(plan *plan, size_t value, buffer **out);
+/* The same in a layout (NULL: row-major). */
 pal_status plan_gradient_in(plan *plan, size_t value, const layout *layout, buffer **out);
-/* One consumer's share of a value's gradient. */
+/* One consumer's share of a value's gradient, of the value's elements in any layout. A weight's
+ * share given in this way is that of the whole batch. */
 pal_status plan_add_gradient(plan *plan, size_t value, buffer *share);
+/* The same for a row-major buffer whose elements are the share under another shape. */
+pal_status plan_add_gradient_view(plan *plan, size_t value, buffer *of);
+
+/* Computes into writes[0] the gradient of a weight by one sample: number `sample` of the batch, or
+ * by the whole batch where `sample` is PLAN_ALL. */
+#define PLAN_ALL SIZE_MAX
+typedef pal_status (*weight_pass)(const step *step, size_t sample);
+/* A consumer's share of a weight's gradient which it can compute for each sample on its own, in
+ * this layout. Adds the step that does; the caller fills its reads and scratch. The buffer behind
+ * writes[0] has the layout. Takes over the state, also on failure. */
+pal_status plan_add_weight_pass(plan *plan, const graph_node *node, size_t value, const char *what,
+                                const layout *layout, weight_pass pass, void *state,
+                                void (*release)(void *), step **out);
+
+/* ---------------------------------------------------------------- gradients: for those who run it
+ */
+
+/* The gradient of the loss by the i-th output of the model, row-major: to be filled after
+ * plan_run() and before plan_run_backward(). NULL where no weight that wants a gradient lies before
+ * it. */
+const buffer *plan_output_gradient(const plan *plan, size_t i);
+pal_status plan_run_backward(const plan *plan, double *seconds);
+
+/* After the way back: the gradient of a wanted weight by the whole batch or, with samples, the sum
+ * of the squares of those of each sample so far. In some layout; NULL if the loss does not depend
+ * on it. */
+const buffer *plan_weight_gradient(const plan *plan, size_t value);
+/* Whether gradients of samples are really kept apart: false where a weight has several consumers,
+ * or one that cannot tell samples apart. Then a plan for a batch of one sample will do, without
+ * `samples`, whose gradients the caller squares. */
+bool plan_keeps_samples_apart(const plan *plan);
+
+/* The current values of a weight that changes, row-major: the caller may write them between runs.
+ */
+float *plan_variable(const plan *plan, size_t value);
 
 #endif

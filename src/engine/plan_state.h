@@ -10,6 +10,16 @@ typedef struct value_buffers {
     size_t count, capacity;
 } value_buffers;
 
+/* What consumers gave of a value's gradient, until it is asked for. */
+typedef struct value_gradient {
+    buffer **shares;
+    size_t count, capacity;
+    buffer *sum;         /* once it was asked for */
+    value_buffers forms; /* the sum in other layouts */
+    buffer *squares;     /* of a weight, by its samples */
+    size_t passes;       /* consumers that compute it for each sample */
+} value_gradient;
+
 struct plan {
     plan_options options;
     const graph *graph;
@@ -23,6 +33,10 @@ struct plan {
     buffer **inputs, **outputs; /* of the model */
     unsigned char *memory;      /* that buffers share */
     size_t memory_bytes, constant_bytes;
+    size_t forward_count;      /* steps; those after it go backward */
+    bool *wants;               /* by value; NULL: forward only */
+    value_gradient *gradients; /* by value */
+    buffer **output_gradients;
 };
 
 /* The buffer whose memory this one uses. */
@@ -30,6 +44,12 @@ buffer *buffer_root(buffer *buffer);
 
 /* Appends the step that runs a reorder, whose state it takes over. */
 pal_status plan_add_reorder(plan *plan, void *state, buffer *from, buffer *to);
+
+/* Everything for the way back, after the steps forward are made. */
+pal_status plan_make_backward(plan *plan);
+/* Which values want gradients. */
+pal_status plan_find_wants(plan *plan);
+void plan_free_gradients(plan *plan);
 
 /* Memory for everything that lives between steps: lifetimes, in-place steps, offsets. */
 pal_status plan_lay_out(plan *plan);

@@ -94,7 +94,7 @@ static pal_status plan_convolution(plan *plan, const graph_node *node, bool tran
                                          .dst = &c.dst,
                                          .spatial = g.spatial,
                                          .transposed = transposed,
-                                         .training = plan_get_options(plan)->gradients};
+                                         .training = plan_has_gradients(plan)};
     memcpy(c.description.stride, g.stride, sizeof g.stride);
     memcpy(c.description.dilation, g.dilation, sizeof g.dilation);
     memcpy(c.description.pad_begin, g.pad_begin, sizeof g.pad_begin);

@@ -51,7 +51,7 @@ static pal_status forward_onednn(plan *plan, const graph_node *node, const windo
                                 : node->attributes.pool.include_pads   ? ONEDNN_AVERAGE_WITH_PADS
                                                                        : ONEDNN_AVERAGE,
                         .spatial = g->spatial,
-                        .training = plan_get_options(plan)->gradients};
+                        .training = plan_has_gradients(plan)};
     for (size_t i = 0; i < g->spatial; i++) {
         pool.kernel[i] = g->kernel[i];
         pool.stride[i] = g->stride[i];
