@@ -131,6 +131,8 @@ bool plan_has_gradients(const plan *plan);
 /* Whether the loss depends, through this value, on a weight that wants a gradient; or the value is
  * such a weight. */
 bool plan_wants_gradient(const plan *plan, size_t value);
+/* Whether the value itself is a weight that wants one. */
+bool plan_is_weight(const plan *plan, size_t value);
 /* The gradient of a value, the sum of what all its consumers gave: a buffer in some layout, to be
  * read only. NULL in *out if nothing reached the value. */
 pal_status plan_gradient(plan *plan, size_t value, buffer **out);
@@ -146,7 +148,9 @@ pal_status plan_add_gradient_view(plan *plan, size_t value, buffer *of);
  * by the whole batch where `sample` is PLAN_ALL. */
 #define PLAN_ALL SIZE_MAX
 typedef pal_status (*weight_pass)(const step *step, size_t sample);
-/* A consumer's share of a weight's gradient which it can compute for each sample on its own, in
+/* Of a consumer of which the batch is the outermost part of the activations that it reads.
+ *
+ * A consumer's share of a weight's gradient which it can compute for each sample on its own, in
  * this layout. Adds the step that does; the caller fills its reads and scratch. The buffer behind
  * writes[0] has the layout. Takes over the state, also on failure. */
 pal_status plan_add_weight_pass(plan *plan, const graph_node *node, size_t value, const char *what,

@@ -17,6 +17,11 @@ bool plan_wants_gradient(const plan *plan, size_t value)
     return plan->wants && value != GRAPH_NONE && plan->wants[value];
 }
 
+bool plan_is_weight(const plan *plan, size_t value)
+{
+    return plan_wants_gradient(plan, value) && plan->graph->values[value].constant;
+}
+
 pal_status plan_find_wants(plan *plan)
 {
     const graph *graph = plan->graph;
