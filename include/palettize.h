@@ -288,6 +288,25 @@ PAL_API pal_status pal_compress(pal_model *model, const pal_options *options, pa
  * 2306.07629). Only ratios within a weight matter. */
 typedef struct pal_sensitivity pal_sensitivity;
 
+typedef struct pal_sensitivity_options {
+    size_t batch;       /* samples at once; 0: 32. Their gradients are kept apart in any case */
+    int threads;        /* 0: all processors */
+    uint64_t seed;      /* of the labels that are drawn where the data has none */
+    const char *output; /* the output that the loss is of; NULL: the model's first */
+} pal_sensitivity_options;
+
+/* Measures them on all samples of the data, for the weights that pal_compress() would palettize
+ * under `options`. The loss: of scores of classes [N, classes] the cross entropy with the label or,
+ * where the data has none, with a label drawn from the model's own probabilities (the true Fisher
+ * information); of a language model [N, length, classes] the same for each next token of its input;
+ * of a single number for each sample that number. settings and progress may be NULL; progress
+ * counts samples. PAL_ERROR_VALUE, naming the sample, if the loss is not finite. */
+PAL_API pal_status pal_sensitivity_measure(pal_model *model, const pal_data *data,
+                                           const pal_options *options,
+                                           const pal_sensitivity_options *settings,
+                                           pal_progress progress, void *user,
+                                           pal_sensitivity **out);
+
 /* Reads a safetensors file (or folder) with a tensor for each weight that was measured, of the
  * weight's name and shape, in any floating type. A tensor that has another shape than the model's
  * weight, a value that is negative or not finite, or no tensor in common: PAL_ERROR_FORMAT. Weights

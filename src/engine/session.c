@@ -107,6 +107,11 @@ pal_status pal_session_open(pal_model *model, int threads, pal_session **out)
     return status ? fail_context(status, "%s", model->path) : PAL_OK;
 }
 
+const graph *session_graph(const pal_session *session)
+{
+    return session->graph;
+}
+
 bool session_one_by_one(const pal_session *session)
 {
     return session->one_by_one;

@@ -1,0 +1,33 @@
+/* A model made ready for gradients of its weights: a static graph for one batch size, in which
+ * weights are not folded into anything, and its plan. */
+#ifndef PAL_ENGINE_GRADIENT_H
+#define PAL_ENGINE_GRADIENT_H
+
+#include "engine/plan.h"
+
+typedef struct gradient_options {
+    const int64_t (*shapes)[PAL_MAX_RANK]; /* of the graph's inputs */
+    const bool *weights;                   /* by weight of the model: whether it wants a gradient */
+    size_t weight_count;
+    int threads;
+    bool apart; /* squares of the samples' gradients, where the graph allows; the batch's otherwise
+                 */
+} gradient_options;
+
+typedef struct gradients gradients;
+
+/* `source` must outlive it. */
+pal_status gradients_new(const graph *source, const gradient_options *options, gradients **out);
+void gradients_free(gradients *gradients);
+
+const graph *gradients_graph(const gradients *gradients);
+const plan *gradients_plan(const gradients *gradients);
+/* Whether squares are summed by sample: only if it was asked for. */
+bool gradients_apart(const gradients *gradients);
+
+/* Adds the gradient of a weight of the model, or the sum of squares, to a row-major tensor;
+ * `square`: its square. Tied weights that are several values of the graph are summed first. A
+ * weight that the loss does not depend on adds nothing. */
+pal_status gradients_add(const gradients *gradients, size_t weight, bool square, float *to);
+
+#endif
