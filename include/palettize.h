@@ -283,46 +283,6 @@ PAL_API void pal_report_free(pal_report *report);
 PAL_API pal_status pal_compress(pal_model *model, const pal_options *options, pal_progress progress,
                                 void *user, pal_report **report);
 
-/* What an error in each element of each weight costs: the mean over samples of the squared gradient
- * of the loss, an estimate of the diagonal of the Fisher information (SqueezeLLM, arXiv
- * 2306.07629). Only ratios within a weight matter. */
-typedef struct pal_sensitivity pal_sensitivity;
-
-typedef struct pal_sensitivity_options {
-    size_t batch;       /* samples at once; 0: 32. Their gradients are kept apart in any case */
-    int threads;        /* 0: all processors */
-    uint64_t seed;      /* of the labels that are drawn where the data has none */
-    const char *output; /* the output that the loss is of; NULL: the model's first */
-} pal_sensitivity_options;
-
-/* Measures them on all samples of the data, for the weights that pal_compress() would palettize
- * under `options`. The loss: of scores of classes [N, classes] the cross entropy with the label or,
- * where the data has none, with a label drawn from the model's own probabilities (the true Fisher
- * information); of a language model [N, length, classes] the same for each next token of its input;
- * of a single number for each sample that number. settings and progress may be NULL; progress
- * counts samples. PAL_ERROR_VALUE, naming the sample, if the loss is not finite. */
-PAL_API pal_status pal_sensitivity_measure(pal_model *model, const pal_data *data,
-                                           const pal_options *options,
-                                           const pal_sensitivity_options *settings,
-                                           pal_progress progress, void *user,
-                                           pal_sensitivity **out);
-
-/* Reads a safetensors file (or folder) with a tensor for each weight that was measured, of the
- * weight's name and shape, in any floating type. A tensor that has another shape than the model's
- * weight, a value that is negative or not finite, or no tensor in common: PAL_ERROR_FORMAT. Weights
- * of the model that it lacks are clustered without it, and the report says so. */
-PAL_API pal_status pal_sensitivity_load(const char *path, const pal_model *model,
-                                        pal_sensitivity **out);
-/* Writes them as float32. */
-PAL_API pal_status pal_sensitivity_save(const pal_sensitivity *sensitivity, const char *path);
-PAL_API void pal_sensitivity_free(pal_sensitivity *sensitivity);
-
-/* The same as pal_compress, but tables minimise the sum of sensitivity times squared error (mode
- * kmeans; the others do not look at it). sensitivity may be NULL. */
-PAL_API pal_status pal_compress_sensitive(pal_model *model, const pal_options *options,
-                                          const pal_sensitivity *sensitivity, pal_progress progress,
-                                          void *user, pal_report **report);
-
 /* Turns every palettized weight, by whichever tool it was made, back into dense values, exactly
  * those that the runtime would compute. Weights compressed in other ways stay as they are and are
  * reported as skipped. */
@@ -465,6 +425,48 @@ PAL_API pal_status pal_compare(pal_model *a, pal_model *b, const pal_data *data,
 PAL_API size_t pal_comparison_count(const pal_comparison *comparison);
 PAL_API const pal_layer_error *pal_comparison_get(const pal_comparison *comparison, size_t i);
 PAL_API void pal_comparison_free(pal_comparison *comparison);
+
+/* ---------------------------------------------------------------- sensitivities of weights */
+
+/* What an error in each element of each weight costs: the mean over samples of the squared gradient
+ * of the loss, an estimate of the diagonal of the Fisher information (SqueezeLLM, arXiv
+ * 2306.07629). Only ratios within a weight matter. */
+typedef struct pal_sensitivity pal_sensitivity;
+
+typedef struct pal_sensitivity_options {
+    size_t batch;       /* samples at once; 0: 32. Their gradients are kept apart in any case */
+    int threads;        /* 0: all processors */
+    uint64_t seed;      /* of the labels that are drawn where the data has none */
+    const char *output; /* the output that the loss is of; NULL: the model's first */
+} pal_sensitivity_options;
+
+/* Measures them on all samples of the data, for the weights that pal_compress() would palettize
+ * under `options`. The loss: of scores of classes [N, classes] the cross entropy with the label or,
+ * where the data has none, with a label drawn from the model's own probabilities (the true Fisher
+ * information); of a language model [N, length, classes] the same for each next token of its input;
+ * of a single number for each sample that number. settings and progress may be NULL; progress
+ * counts samples. PAL_ERROR_VALUE, naming the sample, if the loss is not finite. */
+PAL_API pal_status pal_sensitivity_measure(pal_model *model, const pal_data *data,
+                                           const pal_options *options,
+                                           const pal_sensitivity_options *settings,
+                                           pal_progress progress, void *user,
+                                           pal_sensitivity **out);
+
+/* Reads a safetensors file (or folder) with a tensor for each weight that was measured, of the
+ * weight's name and shape, in any floating type. A tensor that has another shape than the model's
+ * weight, a value that is negative or not finite, or no tensor in common: PAL_ERROR_FORMAT. Weights
+ * of the model that it lacks are clustered without it, and the report says so. */
+PAL_API pal_status pal_sensitivity_load(const char *path, const pal_model *model,
+                                        pal_sensitivity **out);
+/* Writes them as float32. */
+PAL_API pal_status pal_sensitivity_save(const pal_sensitivity *sensitivity, const char *path);
+PAL_API void pal_sensitivity_free(pal_sensitivity *sensitivity);
+
+/* The same as pal_compress, but tables minimise the sum of sensitivity times squared error (mode
+ * kmeans; the others do not look at it). sensitivity may be NULL. */
+PAL_API pal_status pal_compress_sensitive(pal_model *model, const pal_options *options,
+                                          const pal_sensitivity *sensitivity, pal_progress progress,
+                                          void *user, pal_report **report);
 
 /* ---------------------------------------------------------------- clustering plain buffers */
 
