@@ -152,6 +152,17 @@ typedef struct onednn_convolution {
 pal_status onednn_convolution_new(const onednn_convolution *description, const onednn_posts *posts,
                                   onednn_primitive **out);
 
+/* The way back: gradients take the roles of what they are gradients of. By the source: reads
+ * ONEDNN_DST and ONEDNN_WEIGHTS, gives ONEDNN_SRC. By the weights: reads ONEDNN_SRC and ONEDNN_DST,
+ * gives ONEDNN_WEIGHTS and, if there is a bias, ONEDNN_BIAS. */
+pal_status onednn_convolution_back_to_source(const onednn_convolution *description,
+                                             onednn_primitive **out);
+pal_status onednn_convolution_back_to_weights(const onednn_convolution *description,
+                                              onednn_primitive **out);
+
+/* Runs a primitive at once on this memory, for steps that run one several times. */
+pal_status onednn_execute(onednn_primitive *primitive, void *const data[ONEDNN_ROLE_COUNT]);
+
 /* [...,M,K] times [...,K,N]; leading dimensions equal or 1. bias may be NULL. */
 pal_status onednn_matmul_new(const onednn_tensor *a, const onednn_tensor *b,
                              const onednn_tensor *bias, const onednn_tensor *c,

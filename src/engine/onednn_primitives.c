@@ -5,7 +5,11 @@
 
 #include "engine/onednn_api.h"
 
+/* Which way a primitive goes. */
+typedef enum way { WAY_FORWARD, WAY_TO_SOURCE, WAY_TO_WEIGHTS } way;
+
 struct onednn_primitive {
+    way way;
     dnnl_primitive_t primitive;
     layout *layouts[ONEDNN_ROLE_COUNT]; /* NULL where it has nothing in the role */
     bool plain[ONEDNN_ROLE_COUNT];      /* the layout is row-major */
@@ -17,7 +21,7 @@ struct onednn_primitive {
     char implementation[32];
 };
 
-static const int argument_of[ONEDNN_ROLE_COUNT] = {
+static const int forward_argument[ONEDNN_ROLE_COUNT] = {
     [ONEDNN_SRC] = DNNL_ARG_SRC,
     [ONEDNN_WEIGHTS] = DNNL_ARG_WEIGHTS,
     [ONEDNN_BIAS] = DNNL_ARG_BIAS,
@@ -29,6 +33,32 @@ static const int argument_of[ONEDNN_ROLE_COUNT] = {
     [ONEDNN_WORKSPACE] = DNNL_ARG_WORKSPACE,
     [ONEDNN_SCRATCH] = DNNL_ARG_SCRATCHPAD,
 };
+
+/* oneDNN's number of what stands in a role; 0 where nothing does. */
+static int argument_of(way way, size_t role)
+{
+    if (way == WAY_FORWARD)
+        return forward_argument[role];
+    switch (role) {
+    case ONEDNN_SRC: return way == WAY_TO_SOURCE ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC;
+    case ONEDNN_WEIGHTS: return way == WAY_TO_SOURCE ? DNNL_ARG_WEIGHTS : DNNL_ARG_DIFF_WEIGHTS;
+    case ONEDNN_BIAS: return way == WAY_TO_SOURCE ? 0 : DNNL_ARG_DIFF_BIAS;
+    case ONEDNN_DST: return DNNL_ARG_DIFF_DST;
+    case ONEDNN_SCRATCH: return DNNL_ARG_SCRATCHPAD;
+    default: return 0;
+    }
+}
+
+/* Whether the primitive writes what stands in a role. */
+static bool gives(const onednn_primitive *p, size_t role)
+{
+    if (p->way == WAY_TO_SOURCE)
+        return role == ONEDNN_SRC;
+    if (p->way == WAY_TO_WEIGHTS)
+        return role == ONEDNN_WEIGHTS || role == ONEDNN_BIAS;
+    return role >= ONEDNN_DST ||
+           (p->gives_statistics && (role == ONEDNN_MEAN || role == ONEDNN_VARIANCE));
+}
 
 void onednn_primitive_free(void *given)
 {
@@ -229,10 +259,10 @@ static pal_status learn_all(onednn_primitive *p, dnnl_primitive_desc_t descripti
     dnnl_stream_t stream;
     pal_status status = onednn_processor(&engine, &stream);
     for (int role = 0; !status && role < ONEDNN_ROLE_COUNT; role++)
-        if (argument_of[role])
+        if (argument_of(p->way, (size_t)role))
             status = learn(p, engine,
                            dnnl_primitive_desc_query_md(description, dnnl_query_exec_arg_md,
-                                                        argument_of[role]),
+                                                        argument_of(p->way, (size_t)role)),
                            (onednn_role)role);
     size_t operands = 0;
     for (size_t i = 0; !status && posts && i < posts->count; i++) {
@@ -252,12 +282,13 @@ static pal_status learn_all(onednn_primitive *p, dnnl_primitive_desc_t descripti
 }
 
 /* From a description to a primitive; takes neither. */
-static pal_status complete(dnnl_primitive_desc_t description, const onednn_posts *posts,
+static pal_status complete(dnnl_primitive_desc_t description, way way, const onednn_posts *posts,
                            const int *index, onednn_primitive **out)
 {
     onednn_primitive *p = mem_zeroed(1, sizeof *p);
     if (!p)
         return fail_memory("for a primitive");
+    p->way = way;
     pal_status status = learn_all(p, description, posts, index);
     if (!status)
         status = onednn_check(dnnl_primitive_create(&p->primitive, description), "primitive");
@@ -280,6 +311,8 @@ typedef struct making {
     layout *src, *weights, *bias, *dst;
     dnnl_primitive_attr_t attributes;
     dnnl_primitive_desc_t description;
+    dnnl_primitive_desc_t hint; /* on the way back: of the way forward */
+    way way;
     int index[ONEDNN_MAX_POSTS];
 } making;
 
@@ -305,7 +338,8 @@ static pal_status end(making *m, pal_status status, const onednn_posts *posts,
                       onednn_primitive **out)
 {
     if (!status)
-        status = complete(m->description, posts, m->index, out);
+        status = complete(m->description, m->way, posts, m->index, out);
+    dnnl_primitive_desc_destroy(m->hint);
     dnnl_primitive_desc_destroy(m->description);
     dnnl_primitive_attr_destroy(m->attributes);
     layout_free(m->src);
@@ -327,7 +361,7 @@ static dnnl_status_t describe(making *m, dnnl_status_t status, const void *opera
 {
     return status ? status
                   : dnnl_primitive_desc_create(&m->description, operation, m->attributes, m->engine,
-                                               NULL);
+                                               m->hint);
 }
 #endif
 
@@ -375,6 +409,88 @@ pal_status onednn_convolution_new(const onednn_convolution *c, const onednn_post
     if (!status)
         status = onednn_check(describe_convolution(&m, c), "convolution");
     return end(&m, status, posts, out);
+}
+
+static dnnl_status_t describe_convolution_back(making *m, const onednn_convolution *c)
+{
+    dnnl_dims_t stride, dilation, begin, end;
+    const bool to_source = m->way == WAY_TO_SOURCE;
+    copy_dims(stride, c->stride, c->spatial, 0);
+    copy_dims(dilation, c->dilation, c->spatial, 1);
+    copy_dims(begin, c->pad_begin, c->spatial, 0);
+    copy_dims(end, c->pad_end, c->spatial, 0);
+    const_md src = layout_md(m->src), weights = layout_md(m->weights);
+    const_md bias = layout_md(m->bias), dst = layout_md(m->dst);
+#if ONEDNN_3
+    if (c->transposed && to_source)
+        return dnnl_deconvolution_backward_data_primitive_desc_create(
+            &m->description, m->engine, dnnl_deconvolution_direct, src, weights, dst, stride,
+            dilation, begin, end, m->hint, m->attributes);
+    if (c->transposed)
+        return dnnl_deconvolution_backward_weights_primitive_desc_create(
+            &m->description, m->engine, dnnl_deconvolution_direct, src, weights, bias, dst, stride,
+            dilation, begin, end, m->hint, m->attributes);
+    if (to_source)
+        return dnnl_convolution_backward_data_primitive_desc_create(
+            &m->description, m->engine, dnnl_convolution_direct, src, weights, dst, stride,
+            dilation, begin, end, m->hint, m->attributes);
+    return dnnl_convolution_backward_weights_primitive_desc_create(
+        &m->description, m->engine, dnnl_convolution_direct, src, weights, bias, dst, stride,
+        dilation, begin, end, m->hint, m->attributes);
+#else
+    dnnl_deconvolution_desc_t t;
+    dnnl_convolution_desc_t d;
+    if (c->transposed && to_source)
+        return describe(
+            m,
+            dnnl_dilated_deconvolution_backward_data_desc_init(
+                &t, dnnl_deconvolution_direct, src, weights, dst, stride, dilation, begin, end),
+            &t);
+    if (c->transposed)
+        return describe(m,
+                        dnnl_dilated_deconvolution_backward_weights_desc_init(
+                            &t, dnnl_deconvolution_direct, src, weights, bias, dst, stride,
+                            dilation, begin, end),
+                        &t);
+    if (to_source)
+        return describe(
+            m,
+            dnnl_dilated_convolution_backward_data_desc_init(
+                &d, dnnl_convolution_direct, src, weights, dst, stride, dilation, begin, end),
+            &d);
+    return describe(
+        m,
+        dnnl_dilated_convolution_backward_weights_desc_init(
+            &d, dnnl_convolution_direct, src, weights, bias, dst, stride, dilation, begin, end),
+        &d);
+#endif
+}
+
+static pal_status convolution_back(const onednn_convolution *given, way way, onednn_primitive **out)
+{
+    onednn_convolution c = *given;
+    making m = {0};
+    c.training = true;
+    pal_status status = begin(&m, c.src, c.weights, c.bias, c.dst, NULL);
+    if (!status)
+        status = onednn_check(describe_convolution(&m, &c), "convolution");
+    if (!status) {
+        m.hint = m.description;
+        m.description = NULL;
+        m.way = way;
+        status = onednn_check(describe_convolution_back(&m, &c), "convolution's gradient");
+    }
+    return end(&m, status, NULL, out);
+}
+
+pal_status onednn_convolution_back_to_source(const onednn_convolution *c, onednn_primitive **out)
+{
+    return convolution_back(c, WAY_TO_SOURCE, out);
+}
+
+pal_status onednn_convolution_back_to_weights(const onednn_convolution *c, onednn_primitive **out)
+{
+    return convolution_back(c, WAY_TO_WEIGHTS, out);
 }
 
 static dnnl_status_t describe_matmul(making *m)
@@ -549,36 +665,42 @@ static int argument_number(const onednn_primitive *p, size_t role)
 {
     return role >= ONEDNN_OPERAND && role < ONEDNN_OPERAND + ONEDNN_MAX_POSTS
                ? p->operands[role - ONEDNN_OPERAND]
-               : argument_of[role];
+               : argument_of(p->way, role);
 }
 
-static pal_status run_primitive(const step *step)
+pal_status onednn_execute(onednn_primitive *p, void *const data[ONEDNN_ROLE_COUNT])
 {
-    const primitive_run *run = step->state;
-    onednn_primitive *p = run->primitive;
     dnnl_exec_arg_t arguments[ONEDNN_ROLE_COUNT];
     int count = 0;
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     pal_status status = onednn_processor(&engine, &stream);
     dnnl_status_t failed = dnnl_success;
-    /* ONEDNN_SUM: what is added has to be where the result will be. It is, if the plan let the
-     * result take its memory. */
-    const buffer *dst = run->roles[ONEDNN_DST], *before = run->roles[ONEDNN_BEFORE];
-    if (p->sums && before->data != dst->data)
-        memcpy(dst->data, before->data, dst->bytes);
     for (size_t role = 0; !status && !failed && role < ONEDNN_ROLE_COUNT; role++) {
         if (!p->memories[role])
             continue;
-        void *data = run->roles[role]->data;
-        if (p->handles[role] != data)
-            failed = dnnl_memory_set_data_handle(p->memories[role], data);
-        p->handles[role] = data;
+        if (p->handles[role] != data[role])
+            failed = dnnl_memory_set_data_handle(p->memories[role], data[role]);
+        p->handles[role] = data[role];
         arguments[count++] = (dnnl_exec_arg_t){argument_number(p, role), p->memories[role]};
     }
     if (!status && !failed)
         failed = dnnl_primitive_execute(p->primitive, stream, count, arguments);
-    return status ? status : onednn_check(failed, step->what);
+    return status ? status : onednn_check(failed, "primitive");
+}
+
+static pal_status run_primitive(const step *step)
+{
+    const primitive_run *run = step->state;
+    void *data[ONEDNN_ROLE_COUNT] = {0};
+    /* ONEDNN_SUM: what is added has to be where the result will be. It is, if the plan let the
+     * result take its memory. */
+    const buffer *dst = run->roles[ONEDNN_DST], *before = run->roles[ONEDNN_BEFORE];
+    if (run->primitive->sums && before->data != dst->data)
+        memcpy(dst->data, before->data, dst->bytes);
+    for (size_t role = 0; role < ONEDNN_ROLE_COUNT; role++)
+        data[role] = run->roles[role] ? run->roles[role]->data : NULL;
+    return onednn_execute(run->primitive, data);
 }
 
 /* What the plan is to know of a step: reads, writes, scratch. What a sum adds comes first. */
@@ -592,8 +714,7 @@ static pal_status list_buffers(step *s, const primitive_run *run)
             continue;
         if (reads == STEP_MAX_BUFFERS || writes == STEP_MAX_BUFFERS)
             return fail(PAL_ERROR_UNSUPPORTED, "too many operands");
-        const bool statistic = role == ONEDNN_MEAN || role == ONEDNN_VARIANCE;
-        if (role >= ONEDNN_DST || (statistic && p->gives_statistics))
+        if (gives(p, role))
             s->writes[writes++] = b;
         else
             s->reads[reads++] = b;

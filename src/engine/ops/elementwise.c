@@ -9,6 +9,7 @@
 
 #include "engine/ops/compute.h"
 #include "engine/ops/loops.h"
+#include "engine/ops/slopes.h"
 #include "graph/infer.h"
 
 static int64_t stored_elements(const buffer *buffer)
@@ -345,8 +346,25 @@ static pal_status forward_select(plan *plan, const graph_node *node)
     return plan_simple(plan, node, "select", run_select, b, NULL);
 }
 
-const op_kernel kernel_unary = {.forward = forward_unary};
-const op_kernel kernel_binary = {.forward = forward_binary};
-const op_kernel kernel_clip = {.forward = forward_clip};
+/* ---------------------------------------------------------------- the way back */
+
+static pal_status backward_unary(plan *plan, const graph_node *node)
+{
+    return back_unary(plan, node, node->attributes.unary.kind, node->attributes.unary.alpha,
+                      node->attributes.unary.beta);
+}
+
+static pal_status backward_clip(plan *plan, const graph_node *node)
+{
+    const graph_value *low = plan_input(plan, node, 1), *high = plan_input(plan, node, 2);
+    if ((low && !low->constant) || (high && !high->constant))
+        return fail(PAL_ERROR_UNSUPPORTED, "bounds that are computed have no gradient");
+    return back_unary(plan, node, UNARY_CLIP, low ? *(const float *)low->constant->data : -INFINITY,
+                      high ? *(const float *)high->constant->data : INFINITY);
+}
+
+const op_kernel kernel_unary = {forward_unary, backward_unary};
+const op_kernel kernel_binary = {forward_binary, back_binary};
+const op_kernel kernel_clip = {forward_clip, backward_clip};
 const op_kernel kernel_prelu = {.forward = forward_prelu};
 const op_kernel kernel_select = {.forward = forward_select};

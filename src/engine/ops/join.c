@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/onednn.h"
+#include "engine/ops/back.h"
 #include "engine/ops/ops.h"
 #include "graph/infer.h"
 
@@ -188,7 +189,36 @@ static pal_status concat(plan *plan, const graph_node *node)
     return PAL_OK;
 }
 
-const op_kernel kernel_concat = {concat, NULL};
+/* The parts of the gradient. */
+static pal_status concat_back(plan *plan, const graph_node *node)
+{
+    const graph_value *y = plan_output(plan, node, 0);
+    size_t axis, inner;
+    buffer *gradient;
+    pal_status status = resolve_axis(node, node->attributes.concat.axis, y->rank, &axis);
+    if (!status)
+        status = plan_gradient_in(plan, node->outputs[0], NULL, &gradient);
+    size_t before = 0;
+    for (size_t i = 0; !status && i < node->input_count; i++) {
+        const graph_value *x = plan_input(plan, node, i);
+        joining *it = joining_new(plan, 1, true);
+        buffer *share;
+        if (!it)
+            return PAL_ERROR_MEMORY;
+        rows_of(it, y, axis, &inner);
+        it->widths[0] = inner * (size_t)x->shape[axis];
+        it->skipped = before;
+        before += it->widths[0];
+        if (!plan_wants_gradient(plan, node->inputs[i]))
+            continue;
+        status = back_step(plan, node, "split", run, it, NULL, x, &gradient, 1, &share);
+        if (!status)
+            status = plan_add_gradient(plan, node->inputs[i], share);
+    }
+    return status;
+}
+
+const op_kernel kernel_concat = {concat, concat_back};
 
 /* ---------------------------------------------------------------- split */
 

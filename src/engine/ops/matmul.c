@@ -1,6 +1,7 @@
 /* Products of matrices, with leading dimensions that broadcast. */
 #include <string.h>
 
+#include "engine/ops/back.h"
 #include "engine/ops/compute.h"
 #include "graph/infer.h"
 
@@ -204,4 +205,189 @@ static pal_status forward(plan *plan, const graph_node *node)
     return status;
 }
 
-const op_kernel kernel_matmul = {.forward = forward};
+/* ---------------------------------------------------------------- the way back */
+
+/* One of the gradients, as products of matrices: left times right, into the result. */
+typedef struct factor {
+    bool from_gradient; /* dY, otherwise the other operand */
+    bool transposed;
+    int64_t width; /* of its rows in memory */
+} factor;
+
+typedef struct product_back {
+    factor left, right;
+    int64_t rows, columns, depth, result_width;
+    float alpha;
+    size_t batches;
+    int64_t extent[PAL_MAX_RANK];
+    int64_t gradient_step[PAL_MAX_RANK], other_step[PAL_MAX_RANK], result_step[PAL_MAX_RANK];
+    /* By sample: matrices of fewer rows, one after another. */
+    bool by_sample;
+    int64_t sample_depth, gradient_sample, other_sample;
+} product_back;
+
+static pal_status multiply(const product_back *it, const float *gradient, const float *other,
+                           float *to, int64_t depth, float beta)
+{
+    const float *left = it->left.from_gradient ? gradient : other;
+    const float *right = it->right.from_gradient ? gradient : other;
+    return onednn_gemm(it->left.transposed, it->right.transposed, it->rows, it->columns, depth,
+                       it->alpha, left, it->left.width, right, it->right.width, beta, to,
+                       it->result_width);
+}
+
+static pal_status run_all(const step *step)
+{
+    const product_back *it = step->state;
+    const float *gradient = step->reads[0]->data, *other = step->reads[1]->data;
+    float *to = step->writes[0]->data;
+    int64_t count = 1;
+    memset(to, 0, step->writes[0]->bytes);
+    for (size_t d = 0; d < it->batches; d++)
+        count *= it->extent[d];
+    for (int64_t i = 0; i < count; i++) {
+        int64_t rest = i, a = 0, b = 0, c = 0;
+        for (size_t d = it->batches; d-- > 0;) {
+            const int64_t at = rest % it->extent[d];
+            rest /= it->extent[d];
+            a += at * it->gradient_step[d];
+            b += at * it->other_step[d];
+            c += at * it->result_step[d];
+        }
+        pal_status status = multiply(it, gradient + a, other + b, to + c, it->depth, 1);
+        if (status)
+            return status;
+    }
+    return PAL_OK;
+}
+
+static pal_status run_pass(const step *step, size_t sample)
+{
+    const product_back *it = step->state;
+    const int64_t s = (int64_t)sample;
+    if (sample == PLAN_ALL || !it->by_sample)
+        return run_all(step);
+    return multiply(it, (const float *)step->reads[0]->data + s * it->gradient_sample,
+                    (const float *)step->reads[1]->data + s * it->other_sample,
+                    step->writes[0]->data, it->sample_depth, 0);
+}
+
+/* Steps through the leading dimensions of dY, of the other operand and of the result. */
+static void set_batches(product_back *it, const operand *result, const operand *other,
+                        int64_t gradient_matrix)
+{
+    const size_t n = result->batches > other->batches ? result->batches : other->batches;
+    int64_t gradient_step = gradient_matrix, steps[2];
+    steps[0] = result->rows * result->columns;
+    steps[1] = other->rows * other->columns;
+    it->batches = n;
+    for (size_t i = 0; i < n; i++) {
+        const size_t d = n - 1 - i;
+        const int64_t own = i < result->batches ? result->batch[result->batches - 1 - i] : 1;
+        const int64_t its = i < other->batches ? other->batch[other->batches - 1 - i] : 1;
+        it->extent[d] = own > its ? own : its;
+        it->gradient_step[d] = gradient_step;
+        gradient_step *= it->extent[d];
+        it->result_step[d] = own == 1 ? 0 : steps[0];
+        it->other_step[d] = its == 1 ? 0 : steps[1];
+        steps[0] *= own;
+        steps[1] *= its;
+    }
+}
+
+/* dA = dY B' where the operand is the left one, dB = A' dY where it is the right one; transposed as
+ * a whole where the operand is stored so. */
+static product_back product_for(const graph_node *node, const operand *a, const operand *b,
+                                bool left)
+{
+    const bool ta =
+        node->attributes.matmul.transpose_a && a->row_stride == 1 && a->rows > 1 && a->columns > 1;
+    const bool tb =
+        node->attributes.matmul.transpose_b && b->row_stride == 1 && b->rows > 1 && b->columns > 1;
+    const int64_t m = a->rows, k = a->columns, n = b->columns;
+    const bool stored = left ? ta : tb;
+    const factor dy = {true, left == stored, n};
+    const factor b_factor = {false, left && (stored ? tb : !tb), tb ? k : n};
+    const factor a_factor = {false, stored ? ta : !ta, ta ? m : k};
+    product_back it = {.alpha = node->attributes.matmul.alpha};
+    if (left) { /* stored: [k,m] = B dY' */
+        it.left = stored ? b_factor : dy;
+        it.right = stored ? dy : b_factor;
+        it.left.transposed = stored ? tb : false;
+        it.right.transposed = stored ? true : !tb;
+        it.rows = stored ? k : m;
+        it.columns = stored ? m : k;
+        it.depth = n;
+    } else { /* stored: [n,k] = dY' A */
+        it.left = stored ? dy : a_factor;
+        it.right = stored ? a_factor : dy;
+        it.left.transposed = stored ? true : !ta;
+        it.right.transposed = stored ? ta : false;
+        it.rows = stored ? n : k;
+        it.columns = stored ? k : n;
+        it.depth = m;
+    }
+    it.result_width = it.columns;
+    return it;
+}
+
+static pal_status back_to(plan *plan, const graph_node *node, bool left, buffer *gradient)
+{
+    const size_t value = node->inputs[left ? 0 : 1], other = node->inputs[left ? 1 : 0];
+    operand a = operand_of(plan_input(plan, node, 0), node->attributes.matmul.transpose_a, true);
+    operand b = operand_of(plan_input(plan, node, 1), node->attributes.matmul.transpose_b, false);
+    const size_t samples = plan_is_weight(plan, value) ? plan_get_options(plan)->samples : 0;
+    product_back *it = plan_alloc(plan, sizeof *it);
+    buffer *reads[2] = {gradient};
+    pal_status status = it ? plan_buffer_in(plan, other, NULL, &reads[1]) : PAL_ERROR_MEMORY;
+    if (status)
+        return status;
+    /* All rows of the left operand meet the same right one: one product. */
+    if (batch_count(&b) == 1 && a.batches && (a.row_stride == a.columns || batch_count(&a) == 1)) {
+        a.rows *= batch_count(&a);
+        a.batches = b.batches = 0;
+    }
+    *it = product_for(node, &a, &b, left);
+    set_batches(it, left ? &a : &b, left ? &b : &a, a.rows * b.columns);
+    if (!plan_is_weight(plan, value)) {
+        buffer *share;
+        status = back_step(plan, node, "matmul's operand", run_all, it, NULL,
+                           &plan_graph(plan)->values[value], reads, 2, &share);
+        return status ? status : plan_add_gradient(plan, value, share);
+    }
+    if (samples) {
+        if (left || it->batches || a.rows % (int64_t)samples || a.row_stride != a.columns) {
+            /* Samples cannot be told apart: the plan learns so from a share without them. */
+            buffer *share;
+            status = back_step(plan, node, "matmul's operand", run_all, it, NULL,
+                               &plan_graph(plan)->values[value], reads, 2, &share);
+            return status ? status : plan_add_gradient(plan, value, share);
+        }
+        it->by_sample = true;
+        it->sample_depth = it->depth / (int64_t)samples;
+        it->gradient_sample = it->sample_depth * b.columns;
+        it->other_sample = it->sample_depth * a.columns;
+    }
+    step *step;
+    status = plan_add_weight_pass(plan, node, value, "matmul's weights", NULL, run_pass, it, NULL,
+                                  &step);
+    if (status)
+        return status;
+    step->reads[0] = reads[0];
+    step->reads[1] = reads[1];
+    return PAL_OK;
+}
+
+static pal_status backward(plan *plan, const graph_node *node)
+{
+    buffer *gradient;
+    pal_status status = plan_gradient_in(plan, node->outputs[0], NULL, &gradient);
+    for (int left = 1; !status && left >= 0; left--)
+        if (plan_wants_gradient(plan, node->inputs[left ? 0 : 1]))
+            status = back_to(plan, node, left, gradient);
+    if (!status && node->input_count > 2 && plan_wants_gradient(plan, node->inputs[2]))
+        status = back_reduced(plan, node, node->inputs[2], 0, gradient);
+    return status;
+}
+
+const op_kernel kernel_matmul = {forward, backward};

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "engine/ops/back.h"
 #include "engine/ops/compute.h"
 #include "graph/infer.h"
 
@@ -179,12 +180,13 @@ static pal_status run_own(const step *step)
     return PAL_OK;
 }
 
-static pal_status forward_own(plan *plan, const graph_node *node, const window_geometry *g)
+/* The node's windows in three dimensions; NULL when out of memory. */
+static pool_state *describe_own(plan *plan, const graph_node *node, const window_geometry *g)
 {
     const graph_value *x = plan_input(plan, node, 0);
     pool_state *s = plan_alloc(plan, sizeof *s);
     if (!s)
-        return PAL_ERROR_MEMORY;
+        return NULL;
     *s = (pool_state){.planes = x->shape[0] * x->shape[1],
                       .plane = 1,
                       .result = 1,
@@ -207,7 +209,84 @@ static pal_status forward_own(plan *plan, const graph_node *node, const window_g
         s->plane *= s->g.input[i];
         s->result *= s->g.output[i];
     }
-    return plan_simple(plan, node, "pool", run_own, s, NULL);
+    return s;
+}
+
+static pal_status forward_own(plan *plan, const graph_node *node, const window_geometry *g)
+{
+    pool_state *s = describe_own(plan, node, g);
+    return s ? plan_simple(plan, node, "pool", run_own, s, NULL) : PAL_ERROR_MEMORY;
+}
+
+/* ---------------------------------------------------------------- the way back */
+
+/* Hands the gradient of one result to its window: to the largest, or to all in their share. */
+static void window_back(const pool_state *s, const float *x, float y, float dy, const span *w,
+                        const int64_t best[3], float *dx)
+{
+    const int64_t *n = s->g.input;
+    int64_t count = 0, at[3];
+    if (s->maximum) {
+        dx[(best[0] * n[1] + best[1]) * n[2] + best[2]] += dy;
+        return;
+    }
+    for (int i = 0; i < 3; i++) {
+        const int64_t own =
+            w[i].to > w[i].from ? (w[i].to - w[i].from - 1) / s->g.dilation[i] + 1 : 0;
+        count = i ? count * own : own;
+    }
+    const int64_t divisor = s->include_pads ? w[0].counted * w[1].counted * w[2].counted : count;
+    for (at[0] = w[0].from; at[0] < w[0].to; at[0] += s->g.dilation[0])
+        for (at[1] = w[1].from; at[1] < w[1].to; at[1] += s->g.dilation[1])
+            for (at[2] = w[2].from; at[2] < w[2].to; at[2] += s->g.dilation[2]) {
+                const int64_t i = (at[0] * n[1] + at[1]) * n[2] + at[2];
+                if (s->average)
+                    dx[i] += dy / (float)divisor;
+                else if (y > 0)
+                    dx[i] += dy * copysignf(powf(fabsf(x[i]) / y, (float)s->p - 1), x[i]);
+            }
+}
+
+static pal_status run_back(const step *step)
+{
+    const pool_state *s = step->state;
+    const int64_t *n = s->g.output;
+    memset(step->writes[0]->data, 0, step->writes[0]->bytes);
+#pragma omp parallel for schedule(static)
+    for (int64_t plane = 0; plane < s->planes; plane++) {
+        const float *x = (const float *)step->reads[0]->data + plane * s->plane;
+        const float *dy = (const float *)step->reads[1]->data + plane * s->result;
+        float *dx = (float *)step->writes[0]->data + plane * s->plane;
+        span w[3];
+        for (int64_t i = 0; i < s->result; i++) {
+            int64_t best[3] = {0};
+            w[0] = span_at(&s->g, 0, i / (n[1] * n[2]));
+            w[1] = span_at(&s->g, 1, i / n[2] % n[1]);
+            w[2] = span_at(&s->g, 2, i % n[2]);
+            const float y = s->average ? 0 : pool_window(s, x, w, best);
+            window_back(s, x, y, dy[i], w, best, dx);
+        }
+    }
+    return PAL_OK;
+}
+
+static pal_status backward(plan *plan, const graph_node *node)
+{
+    window_geometry g;
+    buffer *reads[2], *share;
+    pal_status status = resolve_window(node, plan_input(plan, node, 0), NULL, &g);
+    if (!status)
+        status = plan_buffer_in(plan, node->inputs[0], NULL, &reads[0]);
+    if (!status)
+        status = plan_gradient_in(plan, node->outputs[0], NULL, &reads[1]);
+    if (status)
+        return status;
+    pool_state *s = describe_own(plan, node, &g);
+    if (!s)
+        return PAL_ERROR_MEMORY;
+    status = back_step(plan, node, "pool's source", run_back, s, NULL, plan_input(plan, node, 0),
+                       reads, 2, &share);
+    return status ? status : plan_add_gradient(plan, node->inputs[0], share);
 }
 
 static pal_status forward(plan *plan, const graph_node *node)
@@ -227,4 +306,4 @@ static pal_status forward(plan *plan, const graph_node *node)
     return status || done ? status : forward_own(plan, node, &g);
 }
 
-const op_kernel kernel_pool = {.forward = forward};
+const op_kernel kernel_pool = {forward, backward};

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "engine/ops/back.h"
 #include "engine/ops/ops.h"
 #include "engine/ops/walk.h"
 #include "graph/infer.h"
@@ -276,7 +277,93 @@ static pal_status forward(plan *plan, const graph_node *node)
     return PAL_OK;
 }
 
-const op_kernel kernel_reduce = {forward, NULL};
+/* ---------------------------------------------------------------- the way back */
+
+/* dx = dy times the derivative of the reduction, which may need x and y. */
+typedef struct reduction_back {
+    reduce_kind kind;
+    size_t rank;
+    int64_t extent[PAL_MAX_RANK], stride[PAL_MAX_RANK]; /* of x; through y */
+    float count;
+} reduction_back;
+
+static float slope_of(const reduction_back *it, float x, float y)
+{
+    switch (it->kind) {
+    case REDUCE_MEAN: return 1 / it->count;
+    case REDUCE_MAX:
+    case REDUCE_MIN: return x == y;
+    case REDUCE_PRODUCT: return y / x;
+    case REDUCE_L1: return (float)((x > 0) - (x < 0));
+    case REDUCE_L2: return y == 0 ? 0 : x / y;
+    case REDUCE_SUM_SQUARE: return 2 * x;
+    case REDUCE_LOG_SUM: return expf(-y);
+    case REDUCE_LOG_SUM_EXP: return expf(x - y);
+    default: return 1;
+    }
+}
+
+static pal_status run_back(const step *step)
+{
+    const reduction_back *it = step->state;
+    const float *dy = step->reads[0]->data, *x = step->reads[1]->data, *y = step->reads[2]->data;
+    float *dx = step->writes[0]->data;
+    const size_t last = it->rank - 1;
+    const int64_t length = it->extent[last], stride = it->stride[last];
+    int64_t rows = 1;
+    for (size_t d = 0; d < last; d++)
+        rows *= it->extent[d];
+#pragma omp parallel for schedule(static) if (rows * length > PARALLEL_ELEMENTS)
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t at = 0, rest = r;
+        for (size_t d = last; d-- > 0;) {
+            at += rest % it->extent[d] * it->stride[d];
+            rest /= it->extent[d];
+        }
+        for (int64_t i = 0; i < length; i++) {
+            const int64_t from = at + i * stride;
+            dx[r * length + i] = dy[from] * slope_of(it, x[r * length + i], y[from]);
+        }
+    }
+    return PAL_OK;
+}
+
+static pal_status backward(plan *plan, const graph_node *node)
+{
+    const graph_value *x = plan_input(plan, node, 0), *y = plan_output(plan, node, 0);
+    bool flags[PAL_MAX_RANK], any = false;
+    int64_t stride = 1;
+    buffer *reads[3], *share;
+    reduction_back *it = plan_alloc(plan, sizeof *it);
+    pal_status status =
+        it ? resolve_axes(node, plan_input(plan, node, 1), x->rank, flags) : PAL_ERROR_MEMORY;
+    if (!status)
+        status = plan_gradient_in(plan, node->outputs[0], NULL, &reads[0]);
+    if (!status)
+        status = plan_buffer_in(plan, node->inputs[0], NULL, &reads[1]);
+    if (!status)
+        status = plan_buffer_in(plan, node->outputs[0], NULL, &reads[2]);
+    if (status)
+        return status;
+    for (size_t d = 0; d < x->rank; d++)
+        any = any || flags[d];
+    *it = (reduction_back){
+        .kind = node->attributes.reduce.kind,
+        .rank = x->rank ? x->rank : 1,
+        .extent = {1},
+        .count = y->rank || graph_elements(y) ? (float)(graph_elements(x) / graph_elements(y)) : 1};
+    for (size_t d = x->rank; d-- > 0;) {
+        const bool reduced = any ? flags[d] : !node->attributes.reduce.empty_is_none;
+        it->extent[d] = x->shape[d];
+        it->stride[d] = reduced ? 0 : stride;
+        stride *= reduced ? 1 : x->shape[d];
+    }
+    status =
+        back_step(plan, node, "gradient of a reduction", run_back, it, NULL, x, reads, 3, &share);
+    return status ? status : plan_add_gradient(plan, node->inputs[0], share);
+}
+
+const op_kernel kernel_reduce = {forward, backward};
 
 /* ---------------------------------------------------------------- the place of the extreme */
 

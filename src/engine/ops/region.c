@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/ops/back.h"
 #include "engine/ops/ops.h"
 #include "engine/ops/walk.h"
 #include "graph/infer.h"
@@ -48,7 +49,7 @@ static pal_status add_copy(plan *plan, const graph_node *node, const char *what,
 
 /* ---------------------------------------------------------------- slice */
 
-static pal_status slice(plan *plan, const graph_node *node)
+static pal_status slice_walk(plan *plan, const graph_node *node, walk *out)
 {
     const graph_value *x = plan_input(plan, node, 0), *inputs[5];
     slice_geometry geometry;
@@ -63,11 +64,48 @@ static pal_status slice(plan *plan, const graph_node *node)
         start += geometry.start[d] * strides[d];
         strides[d] *= geometry.step[d];
     }
-    walk walk = walk_new(x->rank, geometry.count, strides, start);
-    return add_copy(plan, node, "slice", &walk);
+    *out = walk_new(x->rank, geometry.count, strides, start);
+    return PAL_OK;
 }
 
-const op_kernel kernel_slice = {slice, NULL};
+static pal_status slice(plan *plan, const graph_node *node)
+{
+    walk walk;
+    pal_status status = slice_walk(plan, node, &walk);
+    return status ? status : add_copy(plan, node, "slice", &walk);
+}
+
+static pal_status run_put(const step *step)
+{
+    const region *it = step->state;
+    memset(step->writes[0]->data, 0, step->writes[0]->bytes);
+    if (step->reads[0]->elements)
+        walk_put(&it->walk, it->element, step->reads[0]->data, step->writes[0]->data);
+    return PAL_OK;
+}
+
+/* What the walk of a result reads from gets the result's gradient, the rest nothing. */
+static pal_status back_put(plan *plan, const graph_node *node, const walk *walk)
+{
+    buffer *gradient, *share;
+    pal_status status = plan_gradient_in(plan, node->outputs[0], NULL, &gradient);
+    region *it = plan_alloc(plan, sizeof *it);
+    if (status || !it)
+        return status ? status : PAL_ERROR_MEMORY;
+    *it = (region){*walk, sizeof(float)};
+    status = back_step(plan, node, "gradient of a part", run_put, it, NULL,
+                       plan_input(plan, node, 0), &gradient, 1, &share);
+    return status ? status : plan_add_gradient(plan, node->inputs[0], share);
+}
+
+static pal_status slice_back(plan *plan, const graph_node *node)
+{
+    walk walk;
+    pal_status status = slice_walk(plan, node, &walk);
+    return status ? status : back_put(plan, node, &walk);
+}
+
+const op_kernel kernel_slice = {slice, slice_back};
 
 /* ---------------------------------------------------------------- expand */
 
@@ -83,7 +121,14 @@ static pal_status expand(plan *plan, const graph_node *node)
     return add_copy(plan, node, "expand", &walk);
 }
 
-const op_kernel kernel_expand = {expand, NULL};
+static pal_status expand_back(plan *plan, const graph_node *node)
+{
+    buffer *gradient;
+    pal_status status = plan_gradient_in(plan, node->outputs[0], NULL, &gradient);
+    return status ? status : back_reduced(plan, node, node->inputs[0], 0, gradient);
+}
+
+const op_kernel kernel_expand = {expand, expand_back};
 
 /* ---------------------------------------------------------------- tile */
 
@@ -180,21 +225,17 @@ static pal_status run_pad(const step *step)
     return PAL_OK;
 }
 
-static pal_status pad(plan *plan, const graph_node *node)
+/* Where every place of the result takes its element. */
+static pal_status describe_pad(plan *plan, const graph_node *node, padding **out)
 {
     const graph_value *x = plan_input(plan, node, 0), *y = plan_output(plan, node, 0), *inputs[4];
     int64_t begin[PAL_MAX_RANK], end[PAL_MAX_RANK], strides[PAL_MAX_RANK];
-    buffer *from, *fill = NULL, *to;
     padding *it = plan_alloc(plan, sizeof *it);
     if (!it)
         return PAL_ERROR_MEMORY;
     for (size_t i = 0; i < 4; i++)
         inputs[i] = plan_input(plan, node, i);
     pal_status status = resolve_pads(node, inputs, begin, end);
-    if (!status)
-        status = plan_buffer_in(plan, node->inputs[0], NULL, &from);
-    if (!status && inputs[2])
-        status = plan_buffer_in(plan, node->inputs[2], NULL, &fill);
     if (status)
         return status;
     row_major_strides(x->rank, x->shape, strides);
@@ -213,7 +254,21 @@ static pal_status pad(plan *plan, const graph_node *node)
         for (int64_t i = 0; i < extent; i++)
             it->from[d][i] = source_index(it->mode, i - (x->rank ? begin[d] : 0), own);
     }
-    status = plan_new_buffer(plan, node->outputs[0], NULL, &to);
+    *out = it;
+    return PAL_OK;
+}
+
+static pal_status pad(plan *plan, const graph_node *node)
+{
+    buffer *from, *fill = NULL, *to;
+    padding *it;
+    pal_status status = describe_pad(plan, node, &it);
+    if (!status)
+        status = plan_buffer_in(plan, node->inputs[0], NULL, &from);
+    if (!status && plan_input(plan, node, 2))
+        status = plan_buffer_in(plan, node->inputs[2], NULL, &fill);
+    if (!status)
+        status = plan_new_buffer(plan, node->outputs[0], NULL, &to);
     if (status)
         return status;
     step *step = plan_add_step(plan, node, "pad", run_pad, it, NULL);
@@ -225,4 +280,42 @@ static pal_status pad(plan *plan, const graph_node *node)
     return PAL_OK;
 }
 
-const op_kernel kernel_pad = {pad, NULL};
+/* Each place of the result hands its gradient to where its element came from. */
+static pal_status run_pad_back(const step *step)
+{
+    const padding *it = step->state;
+    const float *from = step->reads[0]->data;
+    float *to = step->writes[0]->data;
+    const size_t inner = it->rank - 1;
+    int64_t rows = 1;
+    memset(to, 0, step->writes[0]->bytes);
+    for (size_t d = 0; d < inner; d++)
+        rows *= it->extent[d];
+    for (int64_t row = 0; row < rows; row++) {
+        int64_t at = 0, rest = row;
+        for (size_t d = inner; d-- > 0 && at >= 0;) {
+            const int64_t i = it->from[d][rest % it->extent[d]];
+            rest /= it->extent[d];
+            at = i < 0 ? -1 : at + i * it->stride[d];
+        }
+        for (int64_t i = 0; at >= 0 && i < it->extent[inner]; i++)
+            if (it->from[inner][i] >= 0)
+                to[at + it->from[inner][i]] += from[row * it->extent[inner] + i];
+    }
+    return PAL_OK;
+}
+
+static pal_status pad_back(plan *plan, const graph_node *node)
+{
+    buffer *gradient, *share;
+    padding *it;
+    pal_status status = describe_pad(plan, node, &it);
+    if (!status)
+        status = plan_gradient_in(plan, node->outputs[0], NULL, &gradient);
+    if (!status)
+        status = back_step(plan, node, "gradient of a part", run_pad_back, it, NULL,
+                           plan_input(plan, node, 0), &gradient, 1, &share);
+    return status ? status : plan_add_gradient(plan, node->inputs[0], share);
+}
+
+const op_kernel kernel_pad = {pad, pad_back};

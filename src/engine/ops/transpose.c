@@ -5,6 +5,7 @@
  * read and written by whole cache lines. */
 #include <string.h>
 
+#include "engine/ops/back.h"
 #include "engine/ops/ops.h"
 #include "engine/ops/walk.h"
 
@@ -122,4 +123,32 @@ static pal_status forward(plan *plan, const graph_node *node)
     return plan_simple(plan, node, "transpose", run, it, NULL);
 }
 
-const op_kernel kernel_transpose = {forward, NULL};
+/* The inverse transposition of the gradient. */
+static pal_status backward(plan *plan, const graph_node *node)
+{
+    const graph_value *x = plan_input(plan, node, 0), *y = plan_output(plan, node, 0);
+    const size_t given = node->attributes.transpose.count;
+    int64_t own[PAL_MAX_RANK], strides[PAL_MAX_RANK];
+    buffer *gradient, *share;
+    pal_status status = plan_gradient_in(plan, node->outputs[0], NULL, &gradient);
+    transposition *it = plan_alloc(plan, sizeof *it);
+    if (status || !it)
+        return status ? status : PAL_ERROR_MEMORY;
+    row_major_strides(y->rank, y->shape, own);
+    for (size_t d = 0; d < x->rank; d++) {
+        const int64_t axis =
+            given ? node->attributes.transpose.perm[d] : (int64_t)(x->rank - 1 - d);
+        strides[axis < 0 ? axis + (int64_t)x->rank : axis] = own[d];
+    }
+    it->walk = walk_new(x->rank, x->shape, strides, 0);
+    it->element = sizeof(float);
+    it->contiguous = SIZE_MAX;
+    if (it->walk.stride[it->walk.rank - 1] != 1)
+        for (size_t d = 0; d + 1 < it->walk.rank; d++)
+            if (it->walk.stride[d] == 1)
+                it->contiguous = d;
+    status = back_step(plan, node, "transpose", run, it, NULL, x, &gradient, 1, &share);
+    return status ? status : plan_add_gradient(plan, node->inputs[0], share);
+}
+
+const op_kernel kernel_transpose = {forward, backward};

@@ -1,4 +1,4 @@
-/* Operators that give the same elements another shape: no step at all. */
+/* Operators that give the same elements another shape: no step at all, either way. */
 #include "engine/ops/ops.h"
 
 static pal_status forward(plan *plan, const graph_node *node)
@@ -8,4 +8,11 @@ static pal_status forward(plan *plan, const graph_node *node)
     return status ? status : plan_new_view(plan, node->outputs[0], x);
 }
 
-const op_kernel kernel_view = {forward, NULL};
+static pal_status backward(plan *plan, const graph_node *node)
+{
+    buffer *gradient;
+    pal_status status = plan_gradient_in(plan, node->outputs[0], NULL, &gradient);
+    return status ? status : plan_add_gradient_view(plan, node->inputs[0], gradient);
+}
+
+const op_kernel kernel_view = {forward, backward};

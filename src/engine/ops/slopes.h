@@ -1,0 +1,13 @@
+/* Ways back of functions of one and of two operands. */
+#ifndef PAL_ENGINE_OPS_SLOPES_H
+#define PAL_ENGINE_OPS_SLOPES_H
+
+#include "engine/plan.h"
+
+/* The derivative at x; 0 where the function is a step. */
+float unary_slope(unary_kind kind, float alpha, float beta, float x);
+
+pal_status back_unary(plan *plan, const graph_node *node, unary_kind kind, float alpha, float beta);
+pal_status back_binary(plan *plan, const graph_node *node);
+
+#endif
