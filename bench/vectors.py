@@ -59,7 +59,8 @@ def parse_arguments():
     parser.add_argument("--quick", action="store_true", help="up to 18,432 vectors only")
     parser.add_argument("--dims", type=int, nargs="+", default=DIMS)
     parser.add_argument("--clusters", type=int, nargs="+", default=CLUSTERS)
-    parser.add_argument("--counts", type=int, nargs="+")
+    parser.add_argument("--counts", type=int, nargs="*",
+                        help="numbers of random vectors; none for real weights alone")
     parser.add_argument("--kinds", nargs="+", default=("normal", "laplace", "float16"),
                         choices=("normal", "laplace", "float16"))
     parser.add_argument("--weights", type=Path, nargs="*", default=(),
@@ -76,7 +77,8 @@ def data(options):
             if weight.shape[0] % dim == 0:
                 cut = weight.reshape(-1, dim, weight.shape[1]).transpose(0, 2, 1)
                 yield path.stem, np.ascontiguousarray(cut.reshape(-1, dim))
-    for count in options.counts or (QUICK_COUNTS if options.quick else COUNTS):
+    counts = QUICK_COUNTS if options.quick else COUNTS
+    for count in counts if options.counts is None else options.counts:
         for kind in options.kinds:
             for dim in options.dims:
                 random = np.random.default_rng(0)

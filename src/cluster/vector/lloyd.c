@@ -274,12 +274,43 @@ static pal_status run_piece(void *user, int thread, size_t piece)
     return PAL_OK;
 }
 
+/* Nanoseconds that a pass takes, about, measured once: what the search reckons with. */
+static double pass_work(const clustering *c, size_t compared, size_t changed)
+{
+    const double dim = (double)c->set->dim, tile_count = (double)c->set->tile_count, k = c->k;
+    const bool boxed = c->set->boxes && c->k >= BOXES_FROM;
+    const double distances = (double)compared * TILE * (0.03 + 0.035 * dim);
+    const double looks = boxed ? tile_count * (100 + 0.3 * k * (dim + 2)) : 0;
+    const double sums = c->anew ? tile_count * fmin(k * (dim + 2) * 10, 600) : 10 * (double)changed;
+    const double rest = 300 + 20 * tile_count + k * (dim + 1) * (2 * (double)pieces(c) + 20);
+    return distances + looks + sums + rest;
+}
+
+/* sum w |x - c|^2 = sum w |x|^2 - sum over clusters of 2 c (sum w x) - (sum w) |c|^2 */
+static double find_error(const clustering *c)
+{
+    const size_t dim = c->set->dim;
+    double error = c->set->square;
+    for (unsigned j = 0; j < c->k; j++) {
+        const double *total = c->totals + j * (dim + 1);
+        double inner = 0, square = 0;
+        for (size_t d = 0; d < dim; d++) {
+            const double x = (double)c->centroids[j * dim + d];
+            inner += x * total[d];
+            square += x * x;
+        }
+        if (c->members[j])
+            error -= 2 * inner - total[dim] * square;
+    }
+    return error > 0 ? error : 0;
+}
+
 /* Taking the sums anew costs a tile about as much as moving k (dim + 2) / ANEW vectors. */
 enum { ANEW = 32 };
 
 pal_status clustering_pass(clustering *c)
 {
-    const size_t dim = c->set->dim, width = dim + 1, numbers = (size_t)c->k * width;
+    const size_t width = c->set->dim + 1, numbers = (size_t)c->k * width;
     sites_set(&c->table, c->k, c->centroids);
     const parallel_job job = {.user = c, .item = run_piece};
     pal_status status = parallel_run(&job, pieces(c), c->threads);
@@ -289,38 +320,19 @@ pal_status clustering_pass(clustering *c)
         memset(c->totals, 0, numbers * sizeof *c->totals);
         memset(c->members, 0, sizeof c->members);
     }
-    const bool boxed = c->set->boxes && c->k >= BOXES_FROM;
-    size_t compared = 0;
-    c->changed = 0;
+    size_t compared = 0, changed = 0;
     for (size_t i = 0; i < pieces(c); i++) {
+        const gain *g = &c->gains[i];
         for (size_t n = 0; n < numbers; n++)
-            c->totals[n] += c->gains[i].totals[n];
+            c->totals[n] += g->totals[n];
         for (unsigned j = 0; j < c->k; j++)
-            c->members[j] += (size_t)c->gains[i].members[j];
-        c->changed += c->gains[i].changed;
-        compared += c->gains[i].compared;
+            c->members[j] += (size_t)g->members[j];
+        changed += g->changed;
+        compared += g->compared;
     }
-    c->work +=
-        300 + (double)compared * TILE * (0.03 + 0.035 * (double)dim) +
-        (double)c->set->tile_count * (20 + (boxed ? 100 + 0.3 * c->k * (double)(dim + 2) : 0)) +
-        (c->anew ? (double)c->set->tile_count * fmin(c->k * (double)(dim + 2) * 10, 600)
-                 : 10. * (double)c->changed) +
-        (double)numbers * (double)(2 * pieces(c) + 20);
-    c->anew = by_lanes(c) && c->changed * ANEW > c->set->tile_count * c->k * (dim + 2);
-    /* sum w |x - c|^2 = sum w |x|^2 - sum over clusters of 2 c (sum w x) - (sum w) |c|^2 */
-    c->error = c->set->square;
-    for (unsigned j = 0; j < c->k; j++) {
-        const double *total = c->totals + j * width;
-        double inner = 0, square = 0;
-        for (size_t d = 0; d < dim; d++) {
-            const double x = (double)c->centroids[j * dim + d];
-            inner += x * total[d];
-            square += x * x;
-        }
-        if (c->members[j])
-            c->error -= 2 * inner - total[dim] * square;
-    }
-    c->error = c->error > 0 ? c->error : 0;
+    c->work += pass_work(c, compared, changed);
+    c->anew = by_lanes(c) && changed * ANEW > c->set->tile_count * c->k * (width + 1);
+    c->error = find_error(c);
     return PAL_OK;
 }
 
@@ -402,10 +414,16 @@ static void extrapolate(clustering *c)
     }
 }
 
-static void use_means(clustering *c, const double *means)
+static void use_means(clustering *c)
 {
     for (size_t n = 0; n < c->past->numbers; n++)
-        c->centroids[n] = (float)means[n];
+        c->centroids[n] = (float)c->past->to[n];
+}
+
+void clustering_center(clustering *c)
+{
+    note_means(c);
+    use_means(c);
 }
 
 /* note_means(), keeping the difference to the step before. */
@@ -444,8 +462,8 @@ pal_status clustering_lloyd(clustering *c, double tolerance, int rounds)
         extrapolate(c);
         status = clustering_pass(c);
         if (!status && c->error > before && c->past->held) {
-            /* Too far: the means themselves are never worse. */
-            use_means(c, c->past->to);
+            /* Too far; the means themselves are never worse. */
+            use_means(c);
             first = true;
             status = clustering_pass(c);
         }

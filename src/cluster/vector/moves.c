@@ -313,8 +313,8 @@ unsigned clusters_empty(const clustering *c)
 /* The search. `kept` has room for the centroids. */
 static pal_status explore(survey *s, clustering *c, double limit, float *kept)
 {
-    enum { ROUNDS = 8 };
     const double TOLERANCE = 3e-4, LEAST_GAIN = 1e-6;
+    const int rounds = c->k <= 32 ? 16 : 8; /* the fewer centroids, the farther they have to go */
     const size_t size = (size_t)c->k * c->set->dim * sizeof *kept;
     unsigned batch = c->k / 4 + 1, attempt = 0;
     double error = c->error;
@@ -341,7 +341,7 @@ static pal_status explore(survey *s, clustering *c, double limit, float *kept)
         } else if (!exchange_one(s, c->centroids, attempt++)) {
             continue;
         }
-        status = clustering_lloyd(c, TOLERANCE, ROUNDS);
+        status = clustering_lloyd(c, TOLERANCE, rounds);
         better = c->error < error * (1 - LEAST_GAIN);
         if (!better) {
             memcpy(c->centroids, kept, size);

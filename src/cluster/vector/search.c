@@ -27,7 +27,7 @@ typedef struct effort {
 /* Found by trial, with bench/vectors.py. */
 static const effort efforts[] = {
     {8, 16, 256, 12, 3, 1, 0.01},
-    {32, 8, 32, 4, 4, 4, 0.07},
+    {32, 8, 32, 4, 4, 4, 0.1},
     {MOST_SITES, 1, 32, 1, 1, 1, 0.075},
 };
 
@@ -156,6 +156,8 @@ static pal_status finish(clustering *c, pool *p, double work)
         if (!status)
             status = clustering_lloyd(c, 1e-6, 100);
     }
+    if (!status)
+        clustering_center(c);
     memcpy(p->centroids[0], c->centroids, size);
     p->count = 1;
     return status;
