@@ -108,11 +108,12 @@ static void check_folder(const char *folder)
 {
     DIR *directory = opendir(folder);
     for (const struct dirent *entry; directory && (entry = readdir(directory));) {
-        char path[4096];
         if (!strstr(entry->d_name, ".mlpackage"))
             continue;
-        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        char *path = path_join(folder, entry->d_name);
+        assert_non_null(path);
         check_package(path);
+        free(path);
     }
     if (directory)
         closedir(directory);
@@ -134,11 +135,12 @@ static void inference_agrees_with_shared_models(void **state)
 {
     (void)state;
     const char *shared = getenv("PALETTIZE_SHARED");
-    char path[4096];
     if (!shared)
         skip();
-    snprintf(path, sizeof path, "%s/models", shared);
+    char *path = path_join(shared, "models");
+    assert_non_null(path);
     check_folder(path);
+    free(path);
 }
 
 int main(int argc, char **argv)
