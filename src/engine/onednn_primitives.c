@@ -252,6 +252,14 @@ static pal_status learn(onednn_primitive *p, dnnl_engine_t engine, const_md md, 
                         "memory");
 }
 
+static void forget(onednn_primitive *p, onednn_role role)
+{
+    layout_free(p->layouts[role]);
+    dnnl_memory_destroy(p->memories[role]);
+    p->layouts[role] = NULL;
+    p->memories[role] = NULL;
+}
+
 static pal_status learn_all(onednn_primitive *p, dnnl_primitive_desc_t description,
                             const onednn_posts *posts, const int *index)
 {
@@ -633,9 +641,11 @@ pal_status onednn_batch_norm_new(const onednn_tensor *x, float epsilon, bool of_
     if (!status)
         status = onednn_check(describe_batch_norm(&m, epsilon, of_batch), "batch normalisation");
     status = end(&m, status, NULL, out);
-    if (!status)
-        (*out)->gives_statistics = of_batch;
-    return status;
+    if (status)
+        return status;
+    (*out)->gives_statistics = of_batch;
+    forget(*out, ONEDNN_WEIGHTS); /* version 2 lists scale and shift once more, as one */
+    return PAL_OK;
 }
 
 pal_status onednn_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,

@@ -262,7 +262,8 @@ pal_status graph_drop_dead(graph *graph)
                 mark(needed, &node->posts[p].value, 1);
         main->nodes[--kept] = *node;
     }
-    memmove(main->nodes, main->nodes + kept, (main->node_count - kept) * sizeof *main->nodes);
+    if (main->node_count > kept)
+        memmove(main->nodes, main->nodes + kept, (main->node_count - kept) * sizeof *main->nodes);
     main->node_count -= kept;
 
     /* Folding leaves intermediate results behind: their memory goes now. */

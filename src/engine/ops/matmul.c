@@ -73,6 +73,7 @@ static size_t merge_batches(operand *a, operand *b)
 static onednn_tensor tensor_of(const operand *o)
 {
     onednn_tensor tensor = {.rank = o->batches + 2, .form = ONEDNN_STRIDED};
+    const bool vector = o->rows == 1 || o->columns == 1; /* the same either way round */
     int64_t stride = o->rows * o->columns;
     memcpy(tensor.shape, o->batch, o->batches * sizeof *o->batch);
     for (size_t i = o->batches; i-- > 0;) {
@@ -81,8 +82,8 @@ static onednn_tensor tensor_of(const operand *o)
     }
     tensor.shape[o->batches] = o->rows;
     tensor.shape[o->batches + 1] = o->columns;
-    tensor.strides[o->batches] = o->row_stride;
-    tensor.strides[o->batches + 1] = o->column_stride;
+    tensor.strides[o->batches] = vector ? o->columns : o->row_stride;
+    tensor.strides[o->batches + 1] = vector ? 1 : o->column_stride;
     return tensor;
 }
 
