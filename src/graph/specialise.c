@@ -36,8 +36,7 @@ static bool is_identity(const maker *make, const graph_node *node, const graph_v
     case OP_DROPOUT: return !make->options->keep_dropout;
     case OP_CAST:
         return (x->type == GRAPH_FLOAT && is_float(node->attributes.cast.to)) ||
-               (x->type == GRAPH_INT &&
-                (node->attributes.cast.to == PAL_INT64 || node->attributes.cast.to == PAL_INT32));
+               (x->type == GRAPH_INT && node->attributes.cast.to == PAL_INT64);
     default: return false;
     }
 }

@@ -121,16 +121,6 @@ static pal_status rewrite_all(fusing *f, const rule *rules, size_t count)
     return status;
 }
 
-static void sweep(fusing *f)
-{
-    graph_branch *main = &f->graph->main;
-    size_t kept = 0;
-    for (size_t i = 0; i < main->node_count; i++)
-        if (is_alive(f, &main->nodes[i]))
-            main->nodes[kept++] = main->nodes[i];
-    main->node_count = kept;
-}
-
 pal_status graph_fuse(graph *graph)
 {
     fusing f = {.graph = graph};
@@ -140,7 +130,7 @@ pal_status graph_fuse(graph *graph)
     if (!status)
         status = rewrite_all(&f, joining, sizeof joining / sizeof *joining);
     if (!status)
-        sweep(&f);
+        status = graph_drop_dead(graph);
     free(f.uses);
     free(f.producer);
     free(f.consumer);

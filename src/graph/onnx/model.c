@@ -6,7 +6,7 @@
 #include "graph/lower.h"
 #include "graph/onnx/lowering.h"
 
-enum { MAX_DEPTH = 64, FIRST_OPSET_COMPUTED = 7 };
+enum { MAX_DEPTH = 64, FIRST_OPSET_COMPUTED = 1 };
 
 static void lower_nodes(lowering *low, Onnx__Node *const *nodes, size_t count, const bool *dropped,
                         const Onnx__Graph *graph);
