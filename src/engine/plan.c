@@ -129,7 +129,7 @@ pal_status plan_buffer(plan *plan, size_t value, buffer **out)
         pal_status status = plan_new_buffer(plan, value, NULL, &constant);
         if (status)
             return status;
-        constant->constant = !(plan->options.weights_change && plan->options.wanted[value]);
+        constant->constant = !(plan->options.weights_change && plan_is_weight(plan, value));
         if (constant->constant)
             constant->data = (void *)(uintptr_t)of->constant->data; /* never written */
         else
@@ -331,7 +331,7 @@ static void set_variables(plan *plan)
 float *plan_variable(const plan *plan, size_t value)
 {
     const bool is =
-        plan->options.weights_change && plan->options.wanted[value] && plan->values[value].count;
+        plan->options.weights_change && plan_is_weight(plan, value) && plan->values[value].count;
     return is ? plan->values[value].list[0]->data : NULL;
 }
 
@@ -340,7 +340,7 @@ pal_status plan_new(const graph *graph, const plan_options *options, plan **out)
     plan *plan = mem_zeroed(1, sizeof *plan);
     if (!plan)
         return fail_memory("a plan");
-    plan->options = *options;
+    plan->options = *options; /* but for `wanted`, which is only looked at now */
     plan->graph = graph;
     arena_init(&plan->arena, SIZE_MAX / 4);
     plan->values = mem_zeroed(graph->value_count, sizeof *plan->values);

@@ -301,7 +301,7 @@ pal_status plan_make_backward(plan *plan)
     plan->node = NULL;
     for (size_t v = 0; !status && v < graph->value_count; v++) {
         buffer *sum;
-        if (!plan->options.wanted[v] || !graph->values[v].constant)
+        if (!plan_is_weight(plan, v))
             continue;
         status = plan_gradient(plan, v, &sum);
         if (!status && sum)
@@ -325,7 +325,7 @@ bool plan_keeps_samples_apart(const plan *plan)
 {
     for (size_t v = 0; v < plan->graph->value_count; v++) {
         const value_gradient *gradient = &plan->gradients[v];
-        if (plan->options.wanted[v] && (gradient->count || gradient->passes > 1))
+        if (plan_is_weight(plan, v) && (gradient->count || gradient->passes > 1))
             return false;
     }
     return true;

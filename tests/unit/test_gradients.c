@@ -1,0 +1,403 @@
+/* Gradients against finite differences, operator by operator, and gradients of single samples. */
+#include "engine_graphs.h"
+
+#include "engine/onednn.h"
+
+#define STEP      1e-2F
+#define TOLERANCE 4e-3
+
+/* The loss is a sum of the result's elements with these weights. */
+static float *loss_weights(bench *b, size_t result)
+{
+    const uint64_t count = graph_elements(value_of(b, result));
+    float *weights = malloc(count * sizeof *weights);
+    assert_non_null(weights);
+    for (uint64_t i = 0; i < count; i++)
+        weights[i] = (float)random_normal(&b->random);
+    return weights;
+}
+
+static double loss_of(bench *b, size_t result, const float *weights)
+{
+    float *y = compute(b, result);
+    double sum = 0;
+    for (uint64_t i = 0; i < graph_elements(value_of(b, result)); i++)
+        sum += (double)y[i] * weights[i];
+    free(y);
+    return sum;
+}
+
+/* The plan for gradients of one constant, run both ways. `only`: the sample whose part of the loss
+ * counts; SIZE_MAX: all. */
+static plan *differentiate(bench *b, size_t result, size_t constant, size_t samples,
+                           const float *weights, size_t only)
+{
+    plan *plan;
+    size_t output = result;
+    bool *wanted = calloc(b->graph->value_count, sizeof *wanted);
+    assert_non_null(wanted);
+    wanted[constant] = true;
+    b->graph->main.outputs = &output;
+    b->graph->output_count = 1;
+    assert_ok(plan_new(b->graph,
+                       &(plan_options){.threads = 2, .wanted = wanted, .samples = samples}, &plan));
+    for (size_t i = 0; i < b->graph->input_count; i++) {
+        const buffer *input = plan_model_input(plan, i);
+        memcpy(input->data, b->inputs[i], input->bytes);
+    }
+    assert_ok(plan_run(plan, NULL));
+    const buffer *gradient = plan_output_gradient(plan, 0);
+    assert_non_null(gradient);
+    memcpy(gradient->data, weights, gradient->bytes);
+    if (only != SIZE_MAX) {
+        const size_t each = (size_t)(gradient->elements / (uint64_t)gradient->shape[0]);
+        for (size_t i = 0; i < gradient->elements; i++)
+            if (i / each != only)
+                ((float *)gradient->data)[i] = 0;
+    }
+    assert_ok(plan_run_backward(plan, NULL));
+    free(wanted);
+    return plan;
+}
+
+/* The gradient in row-major order. */
+static float *gradient_of(const plan *plan, size_t constant)
+{
+    const buffer *gradient = plan_weight_gradient(plan, constant);
+    assert_non_null(gradient);
+    float *to = malloc(gradient->elements * sizeof *to);
+    assert_non_null(to);
+    if (!gradient->layout) {
+        memcpy(to, gradient->data, gradient->elements * sizeof *to);
+        return to;
+    }
+    void *state;
+    buffer plain = *gradient;
+    plain.layout = NULL;
+    plain.data = to;
+    assert_ok(onednn_reorder_new(gradient, NULL, &state));
+    assert_ok(onednn_reorder_run(state, gradient, &plain));
+    onednn_reorder_free(state);
+    return to;
+}
+
+static void check(bench *b, size_t result, size_t constant)
+{
+    const graph_tensor *tensor = value_of(b, constant)->constant;
+    float *weights = loss_weights(b, result);
+    plan *plan = differentiate(b, result, constant, 0, weights, SIZE_MAX);
+    float *gradient = gradient_of(plan, constant), *values = tensor->owned;
+    double largest = 1e-3;
+    const uint64_t stride = tensor->elements / 40 + 1;
+    for (uint64_t i = 0; i < tensor->elements; i++)
+        largest = fmax(largest, fabs((double)gradient[i]));
+    for (uint64_t i = 0; i < tensor->elements; i += stride) {
+        const float before = values[i];
+        values[i] = before + STEP;
+        const double up = loss_of(b, result, weights);
+        values[i] = before - STEP;
+        const double down = loss_of(b, result, weights);
+        values[i] = before;
+        const double wanted = (up - down) / (2.0 * STEP);
+        if (fabs(gradient[i] - wanted) > TOLERANCE * largest) {
+            print_error("%s: element %llu has gradient %g, not %g\n",
+                        b->graph->main.nodes[b->graph->main.node_count - 1].type,
+                        (unsigned long long)i, (double)gradient[i], wanted);
+            assert_true(false);
+        }
+    }
+    free(gradient);
+    free(weights);
+    plan_free(plan);
+}
+
+/* The sum of squares over samples is that of gradients with all but one sample left out. */
+static void check_apart(bench *b, size_t result, size_t constant)
+{
+    const uint64_t count = value_of(b, constant)->constant->elements;
+    const size_t samples = (size_t)value_of(b, result)->shape[0];
+    float *weights = loss_weights(b, result);
+    double *wanted = calloc(count, sizeof *wanted);
+    assert_non_null(wanted);
+    for (size_t s = 0; s < samples; s++) {
+        plan *plan = differentiate(b, result, constant, 0, weights, s);
+        float *gradient = gradient_of(plan, constant);
+        for (uint64_t i = 0; i < count; i++)
+            wanted[i] += (double)gradient[i] * gradient[i];
+        free(gradient);
+        plan_free(plan);
+    }
+    plan *plan = differentiate(b, result, constant, samples, weights, SIZE_MAX);
+    assert_true(plan_keeps_samples_apart(plan));
+    float *squares = gradient_of(plan, constant);
+    assert_close(squares, wanted, count, 1e-5);
+    free(squares);
+    free(weights);
+    free(wanted);
+    plan_free(plan);
+}
+
+#define SHAPE(...)                                                                                 \
+    (const int64_t[])                                                                              \
+    {                                                                                              \
+        __VA_ARGS__                                                                                \
+    }
+
+/* ---------------------------------------------------------------- products with weights */
+
+static const window plain_window = {.stride = {1, 1, 1}, .dilation = {1, 1, 1}, .groups = 1};
+
+static void convolutions(void **state)
+{
+    (void)state;
+    for (int variant = 0; variant < 6; variant++) {
+        bench b = bench_new(10 + (uint64_t)variant);
+        op_attributes a = {.window = plain_window};
+        const bool transposed = variant >= 4;
+        const int64_t groups = variant == 1 || variant == 5 ? 2 : variant == 2 ? 8 : 1;
+        a.window.groups = groups;
+        a.window.pad_begin[0] = a.window.pad_end[1] = 1;
+        if (variant == 3 || transposed)
+            a.window.stride[0] = a.window.stride[1] = 2;
+        const size_t x = any_of(&b, false, 4, SHAPE(3, 8, 7, 6));
+        const size_t w = any_of(
+            &b, true, 4, transposed ? SHAPE(8, 6 / groups, 3, 2) : SHAPE(8, 8 / groups, 3, 2));
+        const size_t bias = any_of(&b, true, 1, SHAPE(transposed ? 6 : 8));
+        const size_t y =
+            add(&b, transposed ? OP_CONV_TRANSPOSE : OP_CONV, &a, 3, (const size_t[]){x, w, bias});
+        check(&b, y, w);
+        check(&b, y, bias);
+        check_apart(&b, y, w);
+        bench_free(&b);
+    }
+}
+
+/* A weight two layers before the loss: gradients through functions and convolutions. */
+static void through_layers(void **state)
+{
+    (void)state;
+    bench b = bench_new(20);
+    const op_attributes a = {.window = plain_window};
+    const size_t x = any_of(&b, false, 4, SHAPE(2, 3, 8, 8));
+    const size_t first = any_of(&b, true, 4, SHAPE(16, 3, 3, 3));
+    const size_t second = any_of(&b, true, 4, SHAPE(5, 16, 3, 3));
+    size_t y = add(&b, OP_CONV, &a, 2, (const size_t[]){x, first});
+    const size_t smooth = unary(&b, UNARY_TANH, 0, 0, y);
+    const size_t both = binary(&b, BINARY_ADD, smooth, y); /* two consumers of y */
+    y = add(&b, OP_CONV, &a, 2, (const size_t[]){both, second});
+    check(&b, y, first);
+    check(&b, y, second);
+    check_apart(&b, y, first);
+    check_apart(&b, y, second);
+    bench_free(&b);
+}
+
+static void matrix_products(void **state)
+{
+    (void)state;
+    for (int variant = 0; variant < 8; variant++) {
+        bench b = bench_new(30 + (uint64_t)variant);
+        const bool ta = variant & 1, tb = variant & 2, batched = variant & 4;
+        const op_attributes a = {.matmul = {.transpose_a = ta, .transpose_b = tb, .alpha = 0.5F}};
+        const int64_t m = 5, k = 4, n = 3;
+        const int64_t rows = ta ? k : m, columns = ta ? m : k;
+        const size_t x = batched ? any_of(&b, false, 4, SHAPE(2, 3, rows, columns))
+                                 : any_of(&b, false, 2, SHAPE(rows, columns));
+        const size_t w = batched ? any_of(&b, true, 3, SHAPE(3, tb ? n : k, tb ? k : n))
+                                 : any_of(&b, true, 2, SHAPE(tb ? n : k, tb ? k : n));
+        const size_t bias = any_of(&b, true, 1, SHAPE(n));
+        const size_t y = add(&b, OP_MATMUL, &a, 3, (const size_t[]){x, w, bias});
+        check(&b, y, w);
+        check(&b, y, bias);
+        if (!ta && !batched)
+            check_apart(&b, y, w);
+        bench_free(&b);
+    }
+}
+
+/* Rows of every sample meet the same weight. */
+static void products_of_sequences(void **state)
+{
+    (void)state;
+    bench b = bench_new(40);
+    const op_attributes a = {.matmul = {.alpha = 1}},
+                        t = {.matmul = {.transpose_b = true, .alpha = 1}};
+    const size_t x = any_of(&b, false, 3, SHAPE(4, 6, 5));
+    const size_t w = any_of(&b, true, 2, SHAPE(5, 7)), v = any_of(&b, true, 2, SHAPE(3, 7));
+    size_t y = add(&b, OP_MATMUL, &a, 2, (const size_t[]){x, w});
+    y = unary(&b, UNARY_GELU, 0, 0, y);
+    y = add(&b, OP_MATMUL, &t, 2, (const size_t[]){y, v});
+    check(&b, y, w);
+    check(&b, y, v);
+    check_apart(&b, y, w);
+    check_apart(&b, y, v);
+    bench_free(&b);
+}
+
+/* ---------------------------------------------------------------- element by element */
+
+static void functions(void **state)
+{
+    (void)state;
+    static const struct {
+        unary_kind kind;
+        float alpha, beta;
+    } smooth[] = {
+        {UNARY_ELU, 0.7F, 0},
+        {UNARY_SELU, 1.67F, 1.05F},
+        {UNARY_CELU, 0.8F, 0},
+        {UNARY_SIGMOID, 0, 0},
+        {UNARY_TANH, 0, 0},
+        {UNARY_SCALED_TANH, 1.7F, 0.6F},
+        {UNARY_SOFTPLUS, 0, 0},
+        {UNARY_SOFTSIGN, 0, 0},
+        {UNARY_SWISH, 1.3F, 0},
+        {UNARY_MISH, 0, 0},
+        {UNARY_GELU, 0, 0},
+        {UNARY_GELU_TANH, 0, 0},
+        {UNARY_GELU_SIGMOID, 0, 0},
+        {UNARY_LINEAR, -2, 3},
+        {UNARY_NEG, 0, 0},
+        {UNARY_EXP, 0, 0},
+        {UNARY_SQUARE, 0, 0},
+        {UNARY_ERF, 0, 0},
+        {UNARY_SIN, 0, 0},
+        {UNARY_COS, 0, 0},
+        {UNARY_ATAN, 0, 0},
+        {UNARY_SINH, 0, 0},
+        {UNARY_COSH, 0, 0},
+        {UNARY_ASINH, 0, 0},
+        {UNARY_RELU, 0, 0},
+        {UNARY_LEAKY_RELU, 0.1F, 0},
+        {UNARY_CLIP, -0.5F, 0.9F},
+        {UNARY_HARD_SWISH, 0, 0},
+        {UNARY_HARD_SIGMOID, 0.2F, 0.5F},
+        {UNARY_ABS, 0, 0},
+        {UNARY_EXPM1, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof smooth / sizeof *smooth; i++) {
+        bench b = bench_new(50 + i);
+        const size_t w = any_of(&b, true, 2, SHAPE(4, 9));
+        float *values = (float *)(uintptr_t)value_of(&b, w)->constant->owned;
+        for (int e = 0; e < 36; e++) { /* away from the corners */
+            const float corners[] = {0, -0.5F, 0.9F, 3, -3, 2.5F, -2.5F};
+            for (size_t c = 0; c < sizeof corners / sizeof *corners; c++)
+                if (fabsf(values[e] - corners[c]) < 3 * STEP)
+                    values[e] += 0.1F;
+        }
+        check(&b, unary(&b, smooth[i].kind, smooth[i].alpha, smooth[i].beta, w), w);
+        bench_free(&b);
+    }
+}
+
+static void pairs(void **state)
+{
+    (void)state;
+    static const binary_kind kinds[] = {BINARY_ADD, BINARY_SUB, BINARY_MUL, BINARY_DIV};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        for (int swapped = 0; swapped < 2; swapped++)
+            for (int shape = 0; shape < 3; shape++) {
+                bench b = bench_new(100 + i);
+                const size_t x = any_of(&b, false, 3, SHAPE(3, 4, 5));
+                const size_t w = shape == 0   ? any_of(&b, true, 3, SHAPE(3, 4, 5))
+                                 : shape == 1 ? any_of(&b, true, 2, SHAPE(4, 1))
+                                              : any_of(&b, true, 1, SHAPE(5));
+                for (int s = 0; s < 2; s++) { /* away from zero */
+                    float *values = s ? b.inputs[0] : value_of(&b, w)->constant->owned;
+                    for (uint64_t e = 0; e < graph_elements(value_of(&b, s ? x : w)); e++)
+                        values[e] += values[e] < 0 ? -1 : 1;
+                }
+                const size_t y = swapped ? binary(&b, kinds[i], w, x) : binary(&b, kinds[i], x, w);
+                check(&b, y, w);
+                bench_free(&b);
+            }
+}
+
+/* ---------------------------------------------------------------- the rest */
+
+static void others(void **state)
+{
+    (void)state;
+    bench b = bench_new(200);
+    const size_t w = any_of(&b, true, 4, SHAPE(2, 3, 6, 5));
+    float *values = value_of(&b, w)->constant->owned;
+    for (int e = 0; e < 180;
+         e++) /* all different by more than a step: maxima stay where they are */
+        values[e] = 0.05F * (float)(e * 37 % 180) - 4;
+    const op_attributes mean = {.reduce = {.kind = REDUCE_MEAN, .keep_dims = true}};
+    const op_attributes norm = {.norm = {.epsilon = 1e-3F}};
+    const op_attributes perm = {.transpose = {4, {0, 2, 3, 1}}};
+    const op_attributes joined = {.concat = {1}};
+    op_attributes pool = {.window = plain_window};
+    pool.window.kernel[0] = 3, pool.window.kernel[1] = 2;
+    pool.window.stride[0] = 2;
+    pool.window.pad_begin[0] = 1;
+    const int64_t two[] = {2, 3}, starts[] = {1, -1}, ends[] = {6, -100}, steps[] = {2, -2};
+    const int64_t pads[] = {0, 1, 0, -1, 0, 0, 2, 0};
+    const size_t axes = graph_add_ints(b.graph, two, 2);
+    check(&b, add(&b, OP_REDUCE, &mean, 2, (const size_t[]){w, axes}), w);
+    for (int kind = REDUCE_SUM; kind <= REDUCE_LOG_SUM_EXP; kind++) {
+        const op_attributes a = {.reduce = {.kind = (reduce_kind)kind}};
+        if (kind != REDUCE_LOG_SUM && kind != REDUCE_PRODUCT && kind != REDUCE_L1)
+            check(&b, add(&b, OP_REDUCE, &a, 2, (const size_t[]){w, axes}), w);
+    }
+    check(&b, add(&b, OP_TRANSPOSE, &perm, 1, &w), w);
+    check(&b, add(&b, OP_CONCAT, &joined, 3, (const size_t[]){w, w, w}), w);
+    check(&b,
+          add(&b, OP_SLICE, NULL, 5,
+              (const size_t[]){w, graph_add_ints(b.graph, starts, 2),
+                               graph_add_ints(b.graph, ends, 2), axes,
+                               graph_add_ints(b.graph, steps, 2)}),
+          w);
+    check(&b, add(&b, OP_PAD, NULL, 2, (const size_t[]){w, graph_add_ints(b.graph, pads, 8)}), w);
+    for (int kind = POOL_MAX; kind <= POOL_AVERAGE; kind++)
+        for (int global = 0; global < 2; global++) {
+            op_attributes a = pool;
+            a.pool.kind = kind;
+            a.pool.global = global;
+            a.pool.include_pads = true;
+            check(&b, add(&b, OP_POOL, &a, 1, &w), w);
+        }
+    const size_t scale = any_of(&b, true, 1, SHAPE(3)), shift = any_of(&b, true, 1, SHAPE(3));
+    const size_t centre = any_of(&b, true, 1, SHAPE(3)), spread = any_of(&b, true, 1, SHAPE(3));
+    for (int c = 0; c < 3; c++)
+        ((float *)value_of(&b, spread)->constant->owned)[c] = 1 + (float)c;
+    const size_t y =
+        add(&b, OP_BATCH_NORM, &norm, 5, (const size_t[]){w, scale, shift, centre, spread});
+    check(&b, y, w);
+    check(&b, y, scale);
+    check(&b, y, shift);
+    bench_free(&b);
+}
+
+/* What has no gradient says so, with the node's name. */
+static void no_gradient(void **state)
+{
+    (void)state;
+    bench b = bench_new(300);
+    const size_t w = any_of(&b, true, 2, SHAPE(3, 4));
+    const op_attributes a = {.cumsum = {false, false}};
+    size_t y = add(&b, OP_CUMSUM, &a, 2, (const size_t[]){w, graph_add_int(b.graph, 1)});
+    bool *wanted = calloc(b.graph->value_count, sizeof *wanted);
+    plan *plan = NULL;
+    assert_non_null(wanted);
+    wanted[w] = true;
+    b.graph->main.outputs = &y;
+    b.graph->output_count = 1;
+    assert_int_equal(plan_new(b.graph, &(plan_options){.threads = 1, .wanted = wanted}, &plan),
+                     PAL_ERROR_UNSUPPORTED);
+    assert_non_null(strstr(pal_error_message(), "node 'node' (CumSum)"));
+    free(wanted);
+    bench_free(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(convolutions),    cmocka_unit_test(through_layers),
+        cmocka_unit_test(matrix_products), cmocka_unit_test(products_of_sequences),
+        cmocka_unit_test(functions),       cmocka_unit_test(pairs),
+        cmocka_unit_test(others),          cmocka_unit_test(no_gradient),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
