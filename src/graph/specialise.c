@@ -392,6 +392,6 @@ pal_status graph_specialise(const graph *source, const specialise_options *optio
     }
     *out = result;
     if (rebatched)
-        *rebatched = changed;
+        *rebatched = factor > 1;
     return PAL_OK;
 }

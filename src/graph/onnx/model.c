@@ -126,7 +126,8 @@ static void lower_nodes(lowering *low, Onnx__Node *const *nodes, size_t count, c
 {
     for (size_t i = 0; !low->status && i < count; i++) {
         const Onnx__Node *node = nodes[i];
-        if ((dropped && dropped[i]) || gives_weight(low, node, graph) || low->status)
+        /* The last operator of a palette is dropped like the others, but gives the weight. */
+        if (gives_weight(low, node, graph) || (dropped && dropped[i]) || low->status)
             continue;
         low->node = node;
         low->name = name_of(low, node);
