@@ -4,8 +4,8 @@
  *   throughput MODEL BATCH THREADS [WIDTH]
  *
  * Dimensions that the model leaves open are BATCH where they come first and WIDTH (128) elsewhere.
- * Each line of standard input is a number of runs; the answer is the seconds that they took. The last
- * line is the process's peak memory in bytes. */
+ * Each line of standard input is a number of runs; the answer is the seconds that they took. The
+ * last line is the process's peak memory in bytes. */
 #include <palettize.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 """Running models: our engine beside onnxruntime, and batches beside runs of single samples."""
 
+import json
 import unittest
 
 import numpy as np
@@ -8,9 +9,9 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 import support
-from onnx_networks import NETWORKS
+from onnx_networks import LENGTH, NETWORKS
 from runner import Failed, Runner
-from running import (HALF, SINGLE, assert_near, by_onnxruntime, image_input, pictures,
+from running import (HALF, SINGLE, assert_near, by_onnxruntime, cifar, image_input, pictures,
                      with_half_weights)
 from support import InteropTest
 
@@ -37,6 +38,14 @@ class RunTest(InteropTest):
         onnx.save(model, path)
         return path
 
+    def assert_in_batches(self, model, feed, count):
+        """A batch of `count` takes one run, not one for each sample."""
+        data = self.new_path(".npz")
+        np.savez(data, **feed)
+        score = json.loads(self.succeed("eval", model, "--data", data, "--reference", model,
+                                        "--batch", count, "--json", "-").stdout)
+        self.assertIs(score["one_by_one"], False)
+
     def run_singly(self, model, feed):
         """Each sample in a run of its own, outputs put together."""
         count = len(next(iter(feed.values())))
@@ -55,11 +64,10 @@ def fixed(model, count, folder):
     """The model as an exporter writes it that knows no free dimensions: shapes are constants. Made
     by onnxruntime, which folds what follows from the shapes of the inputs."""
     model = onnx.ModelProto.FromString(model.SerializeToString())
-    sizes = {"batch": count, "N": count, "sequence": 7}
     for value in (*model.graph.input, *model.graph.output):
-        for size in value.type.tensor_type.shape.dim:
+        for axis, size in enumerate(value.type.tensor_type.shape.dim):
             if size.dim_param:
-                size.dim_value = sizes[size.dim_param]
+                size.dim_value = LENGTH if axis else count
     path = folder / "fixed.onnx"
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -92,8 +100,17 @@ class ModelTest(RunTest):
                 feed = {given: pictures(4, shape)}
                 batch = self.runner.run(package, feed)
                 assert_near(batch, by_onnxruntime(with_half_weights(twin), feed), SINGLE)
-                assert_near(batch, by_onnxruntime(twin, feed), HALF)
                 assert_near(batch, self.run_singly(package, feed), 1e-6)
+                self.assert_in_batches(package, {"image": feed[given]}, 4)
+
+    def test_packages_beside_unrounded_weights(self):
+        for name, twin in PACKAGES.items():
+            with self.subTest(name):
+                package, twin = support.model(name), support.onnx_model(twin)
+                given, shape = image_input(twin)
+                images = cifar(20)[0] if shape == [3, 32, 32] else pictures(4, shape)
+                assert_near(self.runner.run(package, [images]),
+                            by_onnxruntime(twin, {given: images}), HALF)
 
     def test_batch_fixed_by_an_exporter(self):
         for name in ("resnet20-bn", "mobilenetv3small-cifar"):
@@ -159,6 +176,7 @@ class NetworkTest(RunTest):
                 feed = batch_of(inputs, 4)
                 assert_near(self.runner.run(path, feed), by_onnxruntime(self.save(model), feed),
                             SINGLE)
+                self.assert_in_batches(path, feed, 4)
 
     def test_loops_are_refused_by_name(self):
         model, inputs = NETWORKS["branches"]()
