@@ -137,12 +137,13 @@ PAL_API pal_status pal_options_check(const pal_options *options);
  *       "layers_[0-9]+_.*": {nbits: 2, group_size: 8, granularity: per_grouped_channel}
  *
  * For each weight the first that applies holds: its name in op_name_configs; the first key there
- * that is a POSIX extended regular expression matching the whole name; the name of the operator
- * that uses it in op_name_configs; that operator's type in op_type_configs; global_config. Where
- * several operators use the weight and come to different options in this way, it is left alone,
- * with that reason. Each entry stands alone: an option that it does not name has its default.
- * Without global_config, what nothing else covers is left alone. pal_options_set() afterwards
- * changes global_config only. Errors name file, line and key. */
+ * that is a POSIX extended regular expression matching the whole name (byte by byte; back
+ * references and what would take very much memory are refused); the name of the operator that uses
+ * it in op_name_configs; that operator's type in op_type_configs; global_config. Where several
+ * operators use the weight and come to different options in this way, it is left alone, with that
+ * reason. Each entry stands alone: an option that it does not name has its default. Without
+ * global_config, what nothing else covers is left alone. pal_options_set() afterwards changes
+ * global_config only. Errors name file, line and key. */
 PAL_API pal_status pal_options_load(pal_options *options, const char *path);
 
 /* The effective configuration as YAML that pal_options_load() reads back to the same, in fresh

@@ -14,3 +14,5 @@ fi
 export PALETTIZE="$build/palettize"
 "$environment/bin/python" bench/coreml_resnet50.py
 "$environment/bin/python" bench/kmeans1d.py
+cmake --build "$build" --target bench_vectors >/dev/null
+"$environment/bin/python" bench/vectors.py --quick --library "$build/libbench_vectors.so"

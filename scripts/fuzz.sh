@@ -1,11 +1,28 @@
 #!/bin/sh
-# Mutated packages against every parser, under the sanitizers.
+# Mutated models, configurations and arrays against every reader, under the sanitizers: as many
+# iterations of each kind.
 #   fuzz.sh BUILD COUNT
 set -eu
 build=$1
 count=$2
+made=$build/tests/samples/made
+failed=0
+
+# run KIND SEED...
+run() {
+    kind=$1
+    shift
+    echo "$kind: $*"
+    "$build/tests/fuzz/fuzz" "$kind" "$@" --count "$count" --seed "${FUZZ_SEED:-1}" || failed=1
+}
+
 set -- tests/fuzz/seeds tests/interop/packages examples/fashion-mnist
 [ -d ../shared/models ] && set -- "$@" ../shared/models
 packages=$(find "$@" -maxdepth 1 -name '*.mlpackage' | sort)
 # shellcheck disable=SC2086
-exec "$build/tests/fuzz/fuzz_packages" $packages --count "$count" --seed "${FUZZ_SEED:-1}"
+run model $packages
+run model "$made/onnx" examples/fashion-mnist/*.onnx
+run model "$made/safetensors"
+run config "$made/config"
+run array "$made/npy"
+exit $failed

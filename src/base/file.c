@@ -69,6 +69,19 @@ void file_map_discard(const file_map *map, const void *begin, size_t size)
 #endif
 }
 
+void file_pages_release(const void *begin, size_t size)
+{
+#ifdef MADV_PAGEOUT
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t from = ((uintptr_t)begin + page - 1) / page * page;
+    uintptr_t to = ((uintptr_t)begin + size) / page * page;
+    if (from < to)
+        madvise((void *)from, to - from, MADV_PAGEOUT);
+#else
+    (void)begin, (void)size;
+#endif
+}
+
 /* ---------------------------------------------------------------- paths */
 
 char *path_join(const char *directory, const char *name)

@@ -22,6 +22,9 @@ void file_map_close(file_map *map);
 /* Tells the system that a part of the mapping is not needed soon, so that it stops counting as
  * resident. The content stays readable. */
 void file_map_discard(const file_map *map, const void *begin, size_t size);
+/* The same where it is not known whether the memory is a file's: what else it may be keeps its
+ * content. The system may ignore it. */
+void file_pages_release(const void *begin, size_t size);
 
 /* "directory/name" in fresh memory; NULL when out of memory. */
 char *path_join(const char *directory, const char *name);

@@ -1,10 +1,8 @@
-/* k-means of short vectors (cluster_dim > 1), where no optimum can be found in reasonable time.
- *
- * Seeding by greedy k-means++ (Arthur and Vassilvitskii 2007), Lloyd's iterations, then moves that
- * Lloyd cannot make: the cluster that is missed least is given up and the one with the largest
- * error is split. All of this on a sample if there are many vectors; the last iterations see them
- * all. Deterministic: the generator is seeded the same each time and sums over vectors are taken in
- * fixed pieces, in their order, whatever the number of threads. */
+/* k-means of short vectors (cluster_dim > 1), where no optimum can be found in reasonable time: a
+ * search, in src/cluster/vector/, from greedy k-means++ on a sample over Lloyd's iterations to
+ * clusters given up here and split there. Deterministic: the generator is seeded the same each
+ * time, sums over vectors are taken in fixed pieces, in their order, whatever the number of
+ * threads, and the search ends after work counted, not time. */
 #ifndef PAL_CLUSTER_VECTOR_H
 #define PAL_CLUSTER_VECTOR_H
 

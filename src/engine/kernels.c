@@ -27,6 +27,7 @@ static const op_kernel *const kernels[GRAPH_OP_COUNT] = {
     [OP_PRELU] = &kernel_prelu,
     [OP_SELECT] = &kernel_select,
     [OP_CAST] = &kernel_cast,
+    [OP_DROPOUT] = &kernel_dropout,
     [OP_SOFTMAX] = &kernel_softmax,
     [OP_REDUCE] = &kernel_reduce,
     [OP_ARGMAX] = &kernel_argmax,

@@ -92,7 +92,6 @@ static size_t eltwise_of(unary_kind kind, float alpha, float beta, eltwise list[
     case UNARY_NEG: return ONE(dnnl_eltwise_linear, -1, 0);
     case UNARY_ABS: return ONE(dnnl_eltwise_abs, 0, 0);
     case UNARY_EXP: return ONE(dnnl_eltwise_exp, 0, 0);
-    case UNARY_LOG: return alpha == 0 ? ONE(dnnl_eltwise_log, 0, 0) : 0;
     case UNARY_SQRT: return ONE(dnnl_eltwise_sqrt, 0, 0);
     case UNARY_SQUARE: return ONE(dnnl_eltwise_square, 0, 0);
     case UNARY_HARD_SIGMOID:

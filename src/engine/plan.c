@@ -4,7 +4,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/scratch.h"
 #include "engine/kernels.h"
 #include "engine/onednn.h"
 #include "engine/plan_state.h"
@@ -150,7 +149,7 @@ static pal_status reorder_constant(plan *plan, size_t value, void *state, const 
     plan->constant_bytes += bytes;
     pal_status status = onednn_reorder_run(state, from, to);
     if (plan->graph->values[value].constant)
-        scratch_release(plan->graph->values[value].constant->owned);
+        graph_tensor_release(plan->graph->values[value].constant);
     return status;
 }
 

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/scratch.h"
 #include "graph/graph.h"
 
@@ -114,6 +115,14 @@ void graph_set_constant(graph *graph, size_t value, const graph_tensor *tensor)
     it->type = tensor->type;
     it->rank = tensor->rank;
     memcpy(it->shape, tensor->shape, sizeof it->shape);
+}
+
+void graph_tensor_release(const graph_tensor *tensor)
+{
+    if (tensor->owned)
+        scratch_release(tensor->owned);
+    else
+        file_pages_release(tensor->data, tensor->elements * graph_type_size(tensor->type));
 }
 
 size_t graph_add_constant(graph *graph, const char *name, const graph_tensor *tensor)

@@ -116,6 +116,9 @@ graph_tensor *graph_add_tensor(graph *graph, graph_type type, size_t rank, const
 /* A tensor whose values are elsewhere and outlive the graph; aligned for the type. */
 graph_tensor *graph_add_view(graph *graph, graph_type type, size_t rank, const int64_t *shape,
                              const void *data);
+/* A hint that the values are not needed soon: they may leave memory, to be read again from where
+ * they came. */
+void graph_tensor_release(const graph_tensor *tensor);
 /* Makes a value constant. */
 void graph_set_constant(graph *graph, size_t value, const graph_tensor *tensor);
 /* A new value that is constant; GRAPH_NONE for a tensor of NULL. */

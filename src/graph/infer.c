@@ -156,7 +156,7 @@ static bool binary_takes(binary_kind kind, graph_type type)
 {
     if (kind >= BINARY_AND)
         return type == GRAPH_BOOL;
-    if (kind == BINARY_BIT_AND || kind == BINARY_BIT_OR || kind == BINARY_BIT_XOR)
+    if (kind >= BINARY_BIT_AND && kind <= BINARY_SHIFT_RIGHT)
         return type == GRAPH_INT;
     return type != GRAPH_BOOL || kind == BINARY_EQUAL || kind == BINARY_NOT_EQUAL;
 }

@@ -35,9 +35,9 @@ typedef enum graph_op {
     OP_GROUP_NORM,    /* x F, scale? F [C], shift? F [C]; norm.epsilon, norm.groups */
     OP_LAYER_NORM,    /* x F, scale? F, shift? F; norm.epsilon, norm.axes -> y, mean?, 1/sigma? */
     OP_RMS_NORM,      /* x F, scale? F; norm.epsilon, norm.axes: x / sqrt(mean(x^2) + epsilon) */
-    OP_LP_NORM,       /* x F; norm.p (1 or 2), norm.axes, norm.epsilon: x / max(|x|_p, epsilon).
-                         All three: resolve_norm_axes() */
-    OP_LRN,           /* x F; lrn */
+    OP_LP_NORM, /* x F; norm.p (1 or 2), norm.axes, norm.epsilon: x / max(|x|_p, epsilon), zeros
+                   stay. All three: resolve_norm_axes() */
+    OP_LRN,     /* x F; lrn */
 
     /* ---- element by element */
     OP_UNARY,   /* x T; unary */
@@ -160,7 +160,9 @@ typedef enum binary_kind {
     BINARY_BIT_AND,
     BINARY_BIT_OR,
     BINARY_BIT_XOR,
-    BINARY_EQUAL, /* the first that gives B */
+    BINARY_SHIFT_LEFT,  /* by 64 and more, or less than 0: 0 */
+    BINARY_SHIFT_RIGHT, /* of the sign too; by 64 and more, or less than 0: 0 or -1 */
+    BINARY_EQUAL,       /* the first that gives B */
     BINARY_NOT_EQUAL,
     BINARY_LESS,
     BINARY_LESS_EQUAL,

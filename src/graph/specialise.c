@@ -35,8 +35,7 @@ static bool is_identity(const maker *make, const graph_node *node, const graph_v
     case OP_DROPOUT: return !make->options->keep_dropout;
     case OP_CAST:
         return (x->type == GRAPH_FLOAT && is_float(node->attributes.cast.to)) ||
-               (x->type == GRAPH_INT &&
-                (node->attributes.cast.to == PAL_INT64 || node->attributes.cast.to == PAL_INT32));
+               (x->type == GRAPH_INT && node->attributes.cast.to == PAL_INT64);
     default: return false;
     }
 }
@@ -261,7 +260,8 @@ pal_status graph_drop_dead(graph *graph)
                 mark(needed, &node->posts[p].value, 1);
         main->nodes[--kept] = *node;
     }
-    memmove(main->nodes, main->nodes + kept, (main->node_count - kept) * sizeof *main->nodes);
+    if (main->node_count > kept)
+        memmove(main->nodes, main->nodes + kept, (main->node_count - kept) * sizeof *main->nodes);
     main->node_count -= kept;
 
     /* Folding leaves intermediate results behind: their memory goes now. */

@@ -138,17 +138,17 @@ static pal_status read_value(reader *r, size_t rule, const char *key, const char
     if (r->event.type == YAML_SEQUENCE_START_EVENT && options_takes_list(name)) {
         if (!(status = read_list(r, &list)) &&
             (status = options_rule_set(r->options, rule, name, list.data)))
-            fail_at(r->path, line, fail_context(status, "%s", key));
+            fail_at(r->path, line, fail_context(status, "%.100s", key));
         free(list.data);
         return status;
     }
     if (!scalar(r))
-        return fail_here(r, "%s: %s: expected a value", key, name);
+        return fail_here(r, "%.100s: %s: expected a value", key, name);
     /* coremltools has it, and ours is the option threads. */
     if (strcmp(name, "num_kmeans_workers") == 0)
         return PAL_OK;
     status = options_rule_set(r->options, rule, name, scalar(r));
-    return status ? fail_at(r->path, line, fail_context(status, "%s", key)) : PAL_OK;
+    return status ? fail_at(r->path, line, fail_context(status, "%.100s", key)) : PAL_OK;
 }
 
 /* "{nbits: 4, ...}" or null. The current event is its first; its last is current on return. */
@@ -164,7 +164,7 @@ static pal_status read_rule(reader *r, rule_scope scope, const char *key)
         return PAL_OK;
     }
     if (r->event.type != YAML_MAPPING_START_EVENT)
-        return fail_here(r, "%s: expected options, or null", key);
+        return fail_here(r, "%.100s: expected options, or null", key);
     for (;;) {
         if ((status = next(r)))
             return status;
@@ -173,7 +173,7 @@ static pal_status read_rule(reader *r, rule_scope scope, const char *key)
         char name[64];
         const char *text = scalar(r);
         if (!text)
-            return fail_here(r, "%s: expected the name of an option", key);
+            return fail_here(r, "%.100s: expected the name of an option", key);
         snprintf(name, sizeof name, "%s", text);
         if ((status = next(r)))
             return status;
@@ -183,7 +183,7 @@ static pal_status read_rule(reader *r, rule_scope scope, const char *key)
             return status;
     }
     status = options_rule_check(r->options, rule);
-    return status ? fail_at(r->path, line, fail_context(status, "%s", key)) : PAL_OK;
+    return status ? fail_at(r->path, line, fail_context(status, "%.100s", key)) : PAL_OK;
 }
 
 /* A mapping from operator types or names to options. */
@@ -290,6 +290,9 @@ pal_status pal_options_load(pal_options *options, const char *path)
 
 /* ---------------------------------------------------------------- writing */
 
+/* A key before a colon must end within 1024 characters; one may be escaped as four. */
+enum { LONGEST_SIMPLE_KEY = 250 };
+
 static void add_rule(text *t, const pal_options *options, size_t i, bool none, const char *indent)
 {
     if (none) {
@@ -329,9 +332,10 @@ pal_status pal_options_text(const pal_options *options, char **out)
                 add_text(&t, sections[s]);
             begun = true;
             if (scope != RULE_GLOBAL) {
-                add_text(&t, "  ");
+                const bool simple = strlen(key) < LONGEST_SIMPLE_KEY;
+                add_text(&t, simple ? "  " : "  ? ");
                 add_quoted(&t, key);
-                add_text(&t, ":");
+                add_text(&t, simple ? ":" : "\n  :");
             }
             add_rule(&t, options, i, none, scope == RULE_GLOBAL ? "  " : "    ");
         }

@@ -115,9 +115,10 @@ static pal_status read_rows(const json_t *list, user_table *out)
 static pal_status read_list(const char *text, user_table *out)
 {
     json_error_t error;
-    json_t *list = json_loads(text, 0, &error);
-    if (!list)
-        return fail(PAL_ERROR_ARGUMENT, "not a list of numbers: %s", error.text);
+    json_t *list = json_loadb(text, strlen(text), 0, &error);
+    if (!list) /* the parser says what is wrong with the text, but not when it is out of memory */
+        return *error.text ? fail(PAL_ERROR_ARGUMENT, "not a list of numbers: %s", error.text)
+                           : fail_memory("reading a look-up table");
     pal_status status = json_is_array(list) ? read_rows(list, out)
                                             : fail(PAL_ERROR_ARGUMENT, "not a list of numbers");
     json_decref(list);

@@ -2,13 +2,13 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <regex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/memory.h"
+#include "method/pattern.h"
 
 static const pal_option table[] = {
     {"nbits", PAL_OPTION_INTEGER, NULL, 1, 8, "1|2|3|4|6|8", "N",
@@ -90,8 +90,7 @@ enum {
 typedef struct rule {
     rule_scope scope;
     char *key;
-    regex_t pattern; /* RULE_OP_NAME: the key as an extended regular expression */
-    bool is_pattern; /* whether it is one */
+    pattern *pattern; /* RULE_OP_NAME: the key as a regular expression; NULL if it is none */
     bool none;
     char value[OPTIONS][VALUE_SIZE]; /* "" where unset; that of the table is in */
     user_table table;
@@ -100,6 +99,7 @@ typedef struct rule {
 struct pal_options {
     rule *rules; /* the global one, and then in the order of the file */
     size_t count, capacity;
+    size_t spent; /* by patterns */
 };
 
 const pal_option *pal_option_get(size_t i)
@@ -136,8 +136,7 @@ void pal_options_free(pal_options *options)
     for (size_t i = 0; i < options->count; i++) {
         free(options->rules[i].key);
         user_table_free(&options->rules[i].table);
-        if (options->rules[i].is_pattern)
-            regfree(&options->rules[i].pattern);
+        pattern_free(options->rules[i].pattern);
     }
     free(options->rules);
     free(options);
@@ -226,7 +225,7 @@ pal_status pal_options_set(pal_options *options, const char *name, const char *v
     if (!options || !name || !value)
         return fail(PAL_ERROR_ARGUMENT, "pal_options_set: no options, name or value");
     pal_status status = set_value(&options->rules[0], name, value);
-    if (!status)
+    if (!status && find_option(name) != THREADS) /* which says nothing of any weight */
         options->rules[0].none = false;
     return status;
 }
@@ -253,20 +252,18 @@ pal_status options_rule_begin(pal_options *options, rule_scope scope, const char
     }
     for (size_t i = 1; i < options->count; i++)
         if (options->rules[i].scope == scope && strcmp(options->rules[i].key, key) == 0)
-            return fail(PAL_ERROR_ARGUMENT, "%s is there twice", key);
-    fresh.key = strdup(key);
-    char *whole = mem_array(strlen(key) + 5, 1);
-    if (!fresh.key || !whole ||
-        !mem_grow((void **)&options->rules, &options->capacity, options->count + 1,
-                  sizeof *options->rules)) {
-        free(fresh.key);
-        free(whole);
+            return fail(PAL_ERROR_ARGUMENT, "%.100s is there twice", key);
+    if (!mem_grow((void **)&options->rules, &options->capacity, options->count + 1,
+                  sizeof *options->rules) ||
+        !(fresh.key = strdup(key)))
         return fail_memory("making options");
+    pal_status status = PAL_OK;
+    if (scope == RULE_OP_NAME)
+        status = pattern_new(fresh.key, &options->spent, &fresh.pattern);
+    if (status) {
+        free(fresh.key);
+        return status;
     }
-    snprintf(whole, strlen(key) + 5, "^(%s)$", key);
-    fresh.is_pattern =
-        scope == RULE_OP_NAME && regcomp(&fresh.pattern, whole, REG_EXTENDED | REG_NOSUB) == 0;
-    free(whole);
     *index = options->count;
     options->rules[options->count++] = fresh;
     return PAL_OK;
@@ -374,7 +371,7 @@ static const rule *rule_by_name(const pal_options *options, const char *name)
             continue;
         if (strcmp(rule->key, name) == 0)
             return rule;
-        if (!by_pattern && rule->is_pattern && regexec(&rule->pattern, name, 0, NULL, 0) == 0)
+        if (!by_pattern && rule->pattern && pattern_matches(rule->pattern, name))
             by_pattern = rule;
     }
     return by_pattern;

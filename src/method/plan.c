@@ -43,11 +43,11 @@ static bool plan_axis(const pal_weight *weight, const settings *settings, plan *
 }
 
 /* Whether vectors of cluster_dim fit the channels: also within each group of a grouped convolution,
- * whose channels are separate. */
+ * whose channels are separate. A file may claim groups that do not divide them. */
 static bool plan_vectors(const model_weight *weight, const settings *settings, plan *out)
 {
     uint64_t channels = weight->info.shape[out->axis];
-    if (out->axis == 0 && weight->op_groups > 1)
+    if (out->axis == 0 && weight->op_groups > 1 && channels % weight->op_groups == 0)
         channels /= weight->op_groups;
     if (channels % settings->cluster_dim == 0)
         return true;

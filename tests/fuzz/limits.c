@@ -51,12 +51,17 @@ const char *__ubsan_default_options(void)
 
 static atomic_size_t live, peak;
 
-static void on_malloc(const volatile void *memory, size_t size)
+static void add_live(size_t size)
 {
-    (void)memory;
     size_t now = atomic_fetch_add(&live, size) + size, most = atomic_load(&peak);
     while (now > most && !atomic_compare_exchange_weak(&peak, &most, now))
         continue;
+}
+
+static void on_malloc(const volatile void *memory, size_t size)
+{
+    (void)memory;
+    add_live(size);
 }
 
 static void on_free(const volatile void *memory)
@@ -68,7 +73,7 @@ static void on_free(const volatile void *memory)
 
 static void on_signal(int number)
 {
-    static const char hang[] = "fuzz_packages: an iteration takes too long\n";
+    static const char hang[] = "fuzz: an iteration takes too long\n";
     ssize_t written = 0;
     if (number == SIGALRM)
         written = write(STDERR_FILENO, hang, sizeof hang - 1);
@@ -104,8 +109,7 @@ static size_t before;
 
 void limits_begin(uint64_t seed, uint64_t iteration, const char *input)
 {
-    int n = snprintf(note, sizeof note,
-                     "fuzz_packages: in iteration %llu of seed %llu; the input is %s\n",
+    int n = snprintf(note, sizeof note, "fuzz: in iteration %llu of seed %llu; the input is %s\n",
                      (unsigned long long)iteration, (unsigned long long)seed, input);
     note_size = n < 0 ? 0 : (size_t)n < sizeof note ? (size_t)n : sizeof note - 1;
 #ifdef HAVE_ASAN
@@ -122,6 +126,18 @@ size_t limits_end(void)
     return atomic_load(&peak) - before;
 #else
     return 0;
+#endif
+}
+
+void limits_count(ptrdiff_t bytes)
+{
+#ifdef HAVE_ASAN
+    if (bytes > 0)
+        add_live((size_t)bytes);
+    else
+        atomic_fetch_sub(&live, (size_t)-bytes);
+#else
+    (void)bytes;
 #endif
 }
 

@@ -1,5 +1,6 @@
-/* What the fuzzer changes in a package: single bytes, pieces, and the fields of the weight file and
- * the manifest. */
+/* What the fuzzer changes in an input: single bytes, pieces, and what it knows of each kind of
+ * file.
+ */
 #define _GNU_SOURCE /* memmem */
 #include <stdlib.h>
 #include <string.h>
@@ -147,17 +148,17 @@ static void mutate_record(rng *r, bytes *b)
     memcpy(place, &value, fields[field].size);
 }
 
-/* Values that are not finite, or all the same, in the data. */
-static void mutate_values(rng *r, bytes *b)
+/* Values that are not finite, or all the same, in the data from `begin` on. */
+static void mutate_values(rng *r, bytes *b, size_t begin)
 {
     static const uint32_t values[] = {0x7c00,     0xfc00,     0x7e00,     0x7bff,
                                       0x8000,     0x0001,     0x7c007c00, 0x7f800000,
                                       0xff800000, 0x7fc00000, 0x7f7fffff, 0x00000001};
     uint32_t value = values[rng_below(r, sizeof values / sizeof *values)];
     size_t width = rng_chance(r, 50) ? 2 : 4;
-    if (b->size < 132)
+    if (b->size < begin + 4)
         return;
-    size_t at = 128 + rng_below(r, (b->size - 128) / 4) * 4, times = 1;
+    size_t at = begin + rng_below(r, (b->size - begin) / 4) * 4, times = 1;
     if (rng_chance(r, 40))
         times = rng_below(r, (b->size - at) / width) + 1;
     for (size_t i = 0; i < times && at + width <= b->size; i++, at += width)
@@ -170,7 +171,7 @@ static void mutate_weights(rng *r, bytes *b, const bytes *donor)
     case 0: mutate_bytes(r, b, donor); break;
     case 1: b->size = rng_below(r, b->size + 1); break;
     case 2:
-    case 3: mutate_values(r, b); break;
+    case 3: mutate_values(r, b, 128); break;
     default: mutate_record(r, b); break;
     }
 }
@@ -217,46 +218,157 @@ static void mutate_manifest(rng *r, bytes *b, const bytes *donor)
     }
 }
 
-/* ---------------------------------------------------------------- packages */
+/* ---------------------------------------------------------------- files with a text before data */
+
+static uint64_t read_little(const unsigned char *from, size_t size)
+{
+    uint64_t value = 0;
+    while (size-- > 0)
+        value = value << 8 | from[size];
+    return value;
+}
+
+static void write_little(unsigned char *to, size_t size, uint64_t value)
+{
+    for (size_t i = 0; i < size; i++, value >>= 8)
+        to[i] = (unsigned char)value;
+}
+
+/* Changes a text that begins at `at` and whose length stands in the `size` bytes before it; mostly
+ * the length is put right, and sometimes the start of the data stays where it was. */
+static void mutate_header(rng *r, bytes *b, size_t at, size_t size, const bytes *donor,
+                          const word_list *words)
+{
+    const uint64_t length = b->size < at ? 0 : read_little(b->data + at - size, size);
+    if (b->size < at || length > b->size - at) {
+        mutate_bytes(r, b, donor);
+        return;
+    }
+    if (rng_chance(r, 5)) {
+        write_little(b->data + at - size, size, rng_interesting(r, length));
+        return;
+    }
+    bytes text = {0}, other = {0};
+    bytes_replace(&text, 0, 0, b->data + at, (size_t)length);
+    if (donor && donor->size > at)
+        bytes_replace(&other, 0, 0, donor->data + at,
+                      donor->size - at < 4096 ? donor->size - at : 4096);
+    for (size_t n = 1 + rng_below(r, 2); n > 0; n--)
+        mutate_text(r, &text, &other, words);
+    bytes_replace(b, at, (size_t)length, text.data, text.size);
+    if (rng_chance(r, 95))
+        write_little(b->data + at - size, size, text.size);
+    free(text.data);
+    free(other.data);
+}
+
+static void mutate_safetensors(rng *r, bytes *b, const bytes *donor, const word_list *words)
+{
+    const uint64_t length = b->size < 8 ? 0 : read_little(b->data, 8);
+    const size_t choice = rng_below(r, 20);
+    if (choice == 0)
+        mutate_bytes(r, b, donor);
+    else if (choice == 1)
+        b->size = rng_below(r, b->size + 1);
+    else if (choice < 5 && b->size >= 8 && length < b->size - 8)
+        mutate_values(r, b, 8 + (size_t)length);
+    else
+        mutate_header(r, b, 8, 8, donor, words);
+}
+
+static void mutate_array(rng *r, bytes *b, const bytes *donor, const word_list *words)
+{
+    const size_t choice = rng_below(r, 10);
+    const bool wide = b->size > 6 && b->data[6] > 1;
+    if (choice == 0)
+        mutate_bytes(r, b, donor);
+    else if (choice == 1)
+        b->size = rng_below(r, b->size + 1);
+    else if (choice == 2 && b->size > 8)
+        b->data[6 + rng_below(r, 2)] = (unsigned char)rng_below(r, 5); /* the version */
+    else
+        mutate_header(r, b, wide ? 12 : 10, wide ? 4 : 2, donor, words);
+}
+
+/* ---------------------------------------------------------------- seeds */
+
+static void change_file(rng *r, seed_file *file, const bytes *donor)
+{
+    bytes *b = &file->mutated;
+    const word_list *words = &words_of[file->kind];
+    switch (file->kind) {
+    case FILE_MANIFEST: mutate_manifest(r, b, donor); break;
+    case FILE_MLMODEL:
+    case FILE_ONNX:
+        if (rng_chance(r, 90))
+            mutate_wire(r, b, donor, words);
+        else
+            mutate_bytes(r, b, donor);
+        break;
+    case FILE_DATA:
+        if (rng_chance(r, 50))
+            mutate_values(r, b, 0);
+        else
+            mutate_bytes(r, b, donor);
+        break;
+    case FILE_SAFETENSORS: mutate_safetensors(r, b, donor, words); break;
+    case FILE_ARRAY: mutate_array(r, b, donor, words); break;
+    case FILE_JSON:
+    case FILE_CONFIG: mutate_text(r, b, donor, words); break;
+    default: mutate_weights(r, b, donor); break;
+    }
+}
+
+/* A file of that kind, or NULL. */
+static const seed_file *any_file(rng *r, const seed *seed, enum file_kind kind)
+{
+    const seed_file *found = NULL;
+    size_t count = 0;
+    for (size_t i = 0; i < seed->file_count; i++)
+        if (seed->files[i].kind == kind && rng_below(r, ++count) == 0)
+            found = &seed->files[i];
+    return found;
+}
 
 static void mutate_file(rng *r, const corpus *corpus, seed_file *file)
 {
     const seed *other = &corpus->seeds[rng_below(r, corpus->small ? corpus->small : corpus->count)];
-    const seed_file *donor_file = seed_file_of(other, file->kind);
-    const bytes *donor = donor_file ? &donor_file->original : NULL;
+    const seed_file *donor = any_file(r, other, file->kind);
     if (!file->changed)
         bytes_copy(&file->mutated, &file->original);
     file->changed = true;
-    if (rng_chance(r, 1)) { /* all of another one */
-        if (donor)
-            bytes_copy(&file->mutated, donor);
-        return;
+    if (!rng_chance(r, 1))
+        change_file(r, file, donor ? &donor->original : NULL);
+    else if (donor) /* all of another one */
+        bytes_copy(&file->mutated, &donor->original);
+}
+
+/* Which file of a seed is changed: how often, for each kind. */
+static seed_file *pick_file(rng *r, seed *seed)
+{
+    static const unsigned char often[FILE_KINDS] = {
+        [FILE_MANIFEST] = 4, [FILE_MLMODEL] = 62, [FILE_WEIGHTS] = 34,
+        [FILE_ONNX] = 80,    [FILE_DATA] = 20,    [FILE_SAFETENSORS] = 40,
+        [FILE_JSON] = 20,    [FILE_CONFIG] = 100, [FILE_ARRAY] = 100,
+    };
+    size_t all = 0;
+    for (size_t i = 0; i < seed->file_count; i++)
+        all += often[seed->files[i].kind];
+    size_t choice = rng_below(r, all);
+    for (size_t i = 0; i < seed->file_count; i++) {
+        if (choice < often[seed->files[i].kind])
+            return &seed->files[i];
+        choice -= often[seed->files[i].kind];
     }
-    switch (file->kind) {
-    case FILE_MANIFEST: mutate_manifest(r, &file->mutated, donor); break;
-    case FILE_MODEL:
-        if (rng_chance(r, 90))
-            mutate_wire(r, &file->mutated, donor);
-        else
-            mutate_bytes(r, &file->mutated, donor);
-        break;
-    default: mutate_weights(r, &file->mutated, donor); break;
-    }
+    return NULL;
 }
 
 void mutate_seed(rng *r, const corpus *corpus, seed *seed)
 {
     static const unsigned char often[] = {1, 1, 1, 1, 2, 2, 3, 5, 10};
     size_t changes = often[rng_below(r, sizeof often)];
-    for (size_t i = 0; i < changes; i++) {
-        const size_t choice = rng_below(r, 100);
-        enum file_kind kind = choice < 62 ? FILE_MODEL : choice < 96 ? FILE_WEIGHTS : FILE_MANIFEST;
-        seed_file *file = (seed_file *)seed_file_of(seed, kind);
-        if (file)
-            mutate_file(r, corpus, file);
-    }
-    if (rng_chance(r, 1) && seed->file_count) {
-        seed_file *file = &seed->files[rng_below(r, seed->file_count)];
-        file->removed = true;
-    }
+    for (size_t i = 0; i < changes && seed->file_count; i++)
+        mutate_file(r, corpus, pick_file(r, seed));
+    if (rng_chance(r, 1) && seed->file_count)
+        seed->files[rng_below(r, seed->file_count)].removed = true;
 }

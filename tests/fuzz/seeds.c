@@ -1,4 +1,4 @@
-/* Seeds of the fuzzer: packages in memory, each with a copy in the scratch folder. */
+/* Seeds of the fuzzer: inputs in memory, each with a copy in the scratch folder. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -74,7 +74,7 @@ static bool write_whole(const char *path, const bytes *b)
     if (fd >= 0)
         close(fd);
     if (!ok)
-        fprintf(stderr, "fuzz_packages: %s: %s\n", path, strerror(errno));
+        fprintf(stderr, "fuzz: %s: %s\n", path, strerror(errno));
     return ok;
 }
 
@@ -133,7 +133,41 @@ static bool has_suffix(const char *text, const char *suffix)
     return n >= m && strcmp(text + n - m, suffix) == 0;
 }
 
-/* Reads the files below `relative` of the package at `from`. */
+static enum file_kind kind_of(const char *name)
+{
+    static const struct {
+        const char *suffix;
+        enum file_kind kind;
+    } kinds[] = {
+        {"Manifest.json", FILE_MANIFEST},
+        {".mlmodel", FILE_MLMODEL},
+        {".onnx", FILE_ONNX},
+        {".data", FILE_DATA},
+        {".safetensors", FILE_SAFETENSORS},
+        {".json", FILE_JSON},
+        {".yaml", FILE_CONFIG},
+        {".npy", FILE_ARRAY},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (has_suffix(name, kinds[i].suffix))
+            return kinds[i].kind;
+    return FILE_WEIGHTS;
+}
+
+/* Reads one file of the seed, which lies at `source`. */
+static bool load_file(seed *seed, const char *source, const char *relative)
+{
+    struct stat info;
+    seed_file *file = &seed->files[seed->file_count++];
+    *file = (seed_file){.relative = strdup(relative), .path = join(seed->folder, relative)};
+    file->kind = kind_of(relative);
+    bool ok = stat(source, &info) == 0 && info.st_size <= LARGEST_SEED &&
+              read_whole(source, &file->original);
+    seed->bytes += file->original.size;
+    return ok;
+}
+
+/* Reads the files below `relative` of the folder at `from`. */
 static bool load_files(seed *seed, const char *from, const char *relative)
 {
     char *path = *relative ? join(from, relative) : strdup(from);
@@ -149,13 +183,7 @@ static bool load_files(seed *seed, const char *from, const char *relative)
         if (ok && S_ISDIR(info.st_mode)) {
             ok = load_files(seed, from, below);
         } else if (ok && seed->file_count < MAX_SEED_FILES) {
-            seed_file *file = &seed->files[seed->file_count++];
-            *file = (seed_file){.relative = strdup(below), .path = join(seed->path, below)};
-            file->kind = has_suffix(below, "Manifest.json") ? FILE_MANIFEST
-                         : has_suffix(below, ".mlmodel")    ? FILE_MODEL
-                                                            : FILE_WEIGHTS;
-            ok = info.st_size <= LARGEST_SEED && read_whole(source, &file->original);
-            seed->bytes += file->original.size;
+            ok = load_file(seed, source, below);
         }
         free(below);
         free(source);
@@ -175,18 +203,46 @@ static void seed_free(seed *seed)
         free(seed->files[i].mutated.data);
     }
     free(seed->name);
+    free(seed->folder);
     free(seed->path);
 }
 
-static bool add_package(corpus *corpus, const char *path, const char *scratch)
+/* What makes a folder an input, and what of it the library is given; NULL: all. */
+static const char *const marks[][2] = {
+    {"Manifest.json", NULL},      {"model.safetensors.index.json", NULL},
+    {"model.safetensors", NULL},  {"single.safetensors", "single.safetensors"},
+    {"model.onnx", "model.onnx"}, {"config.yaml", "config.yaml"},
+    {"array.npy", "array.npy"},
+};
+
+enum { MARKS = sizeof marks / sizeof *marks };
+
+static size_t find_mark(const char *folder)
 {
-    char folder[32];
-    const char *slash = strrchr(path, '/');
-    seed seed = {.name = strdup(slash ? slash + 1 : path)};
-    snprintf(folder, sizeof folder, "seed-%zu.mlpackage", corpus->count);
-    seed.path = join(scratch, folder);
-    if (!load_files(&seed, path, "") || seed.bytes > LARGEST_SEED) {
-        fprintf(stderr, "fuzz_packages: %s: left out: unreadable or too large\n", path);
+    for (size_t i = 0; i < MARKS; i++) {
+        char *path = join(folder, marks[i][0]);
+        bool found = access(path, R_OK) == 0;
+        free(path);
+        if (found)
+            return i;
+    }
+    return MARKS;
+}
+
+/* Adds the file at `path`, or the folder, of which `opened` is what the library is given. */
+static bool add_seed(corpus *corpus, const char *path, bool is_folder, const char *opened,
+                     const char *scratch)
+{
+    char folder[300];
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    snprintf(folder, sizeof folder, "seed-%zu-%.250s", corpus->count, name);
+    seed seed = {.name = strdup(name), .folder = join(scratch, folder)};
+    if (!is_folder)
+        opened = name;
+    seed.path = opened ? join(seed.folder, opened) : strdup(seed.folder);
+    bool ok = is_folder ? load_files(&seed, path, "") : load_file(&seed, path, name);
+    if (!ok || seed.bytes > LARGEST_SEED) {
+        fprintf(stderr, "fuzz: %s: left out: unreadable or too large\n", path);
         seed_free(&seed);
         return true;
     }
@@ -194,38 +250,40 @@ static bool add_package(corpus *corpus, const char *path, const char *scratch)
     if (!corpus->seeds)
         abort();
     corpus->seeds[corpus->count++] = seed;
-    return copy_tree(path, seed.path);
+    if (is_folder)
+        return copy_tree(path, seed.folder);
+    return mkdir(seed.folder, 0777) == 0 && copy_tree(path, seed.path);
 }
 
-static int by_name(const void *a, const void *b)
+static int not_hidden(const struct dirent *entry)
 {
-    return strcmp(*(char *const *)a, *(char *const *)b);
+    return entry->d_name[0] != '.';
 }
 
 bool corpus_add(corpus *corpus, const char *path, const char *scratch)
 {
-    char *manifest = join(path, "Manifest.json");
-    bool is_package = access(manifest, R_OK) == 0;
-    free(manifest);
-    if (is_package)
-        return add_package(corpus, path, scratch);
-    char *names[256];
-    size_t count = 0;
-    DIR *directory = opendir(path);
-    if (!directory) {
-        fprintf(stderr, "fuzz_packages: %s: %s\n", path, strerror(errno));
+    struct stat info;
+    struct dirent **entries;
+    if (stat(path, &info) < 0) {
+        fprintf(stderr, "fuzz: %s: %s\n", path, strerror(errno));
         return false;
     }
-    for (struct dirent *entry; count < 256 && (entry = readdir(directory));)
-        if (has_suffix(entry->d_name, ".mlpackage"))
-            names[count++] = join(path, entry->d_name);
-    closedir(directory);
-    qsort(names, count, sizeof *names, by_name);
-    bool ok = true;
-    for (size_t i = 0; i < count; i++) {
-        ok = ok && add_package(corpus, names[i], scratch);
-        free(names[i]);
+    if (!S_ISDIR(info.st_mode))
+        return add_seed(corpus, path, false, NULL, scratch);
+    const size_t mark = find_mark(path);
+    if (mark < MARKS)
+        return add_seed(corpus, path, true, marks[mark][1], scratch);
+    int count = scandir(path, &entries, not_hidden, alphasort);
+    bool ok = count >= 0;
+    for (int i = 0; i < count; i++) {
+        char *below = join(path, entries[i]->d_name);
+        if (ok && stat(below, &info) == 0 && S_ISDIR(info.st_mode))
+            ok = corpus_add(corpus, below, scratch);
+        free(below);
+        free(entries[i]);
     }
+    if (count >= 0)
+        free(entries);
     return ok;
 }
 
@@ -249,14 +307,6 @@ void corpus_free(corpus *corpus)
     for (size_t i = 0; i < corpus->count; i++)
         seed_free(&corpus->seeds[i]);
     free(corpus->seeds);
-}
-
-const seed_file *seed_file_of(const seed *seed, enum file_kind kind)
-{
-    for (size_t i = 0; i < seed->file_count; i++)
-        if (seed->files[i].kind == kind)
-            return &seed->files[i];
-    return NULL;
 }
 
 bool seed_write(seed *seed)

@@ -124,54 +124,9 @@ static int pick_node(rng *r, const tree *t)
 
 /* ---------------------------------------------------------------- changes */
 
-static const char *const words[] = {
-    "const",
-    "constexpr_lut_to_dense",
-    "constexpr_lut_to_sparse",
-    "constexpr_sparse_to_dense",
-    "constexpr_affine_dequantize",
-    "constexpr_blockwise_shift_scale",
-    "constexpr_cast",
-    "constexpr_sparse_blockwise_shift_scale",
-    "conv",
-    "conv_transpose",
-    "matmul",
-    "linear",
-    "gather",
-    "val",
-    "lut",
-    "indices",
-    "shape",
-    "vector_axis",
-    "name",
-    "x",
-    "y",
-    "weight",
-    "transpose_y",
-    "CoreML5",
-    "CoreML6",
-    "CoreML7",
-    "CoreML8",
-    "CoreML9",
-    "CoreML",
-    "CoreML999",
-    "main",
-    "@model_path/weights/weight.bin",
-    "@model_path/model.mlmodel",
-    "@model_path/",
-    "@model_path",
-    "@model_path/../weights/weight.bin",
-    "@model_path/weights/weight.bin/",
-    "@model_path/weights",
-    "@model_path//weights/weight.bin",
-    "@model_path/weights/other.bin",
-    "a\nb\033[2J",
-    "",
-};
-
-static void change_word(rng *r, bytes *b, const tree *t, const node *n)
+static void change_word(rng *r, bytes *b, const tree *t, const node *n, const word_list *words)
 {
-    const char *word = words[rng_below(r, sizeof words / sizeof *words)];
+    const char *word = words->words[rng_below(r, words->count)];
     replace_inside(b, t, (int)(n - t->nodes), n->value, n->end - n->value, word, strlen(word));
 }
 
@@ -284,7 +239,7 @@ static void change_length(rng *r, bytes *b, const node *n)
     bytes_replace(b, n->length_at, n->value - n->length_at, text, put_varint(text, length));
 }
 
-void mutate_wire(rng *r, bytes *message, const bytes *donor)
+void mutate_wire(rng *r, bytes *message, const bytes *donor, const word_list *words)
 {
     tree *t = scan_whole(message);
     if (t->count == 0) {
@@ -297,7 +252,7 @@ void mutate_wire(rng *r, bytes *message, const bytes *donor)
     if (n->wire == 0 && kind < 80)
         change_varint(r, message, t, n);
     else if (n->wire == 2 && !n->message && kind < 25)
-        change_word(r, message, t, n);
+        change_word(r, message, t, n, words);
     else if (n->wire == 2 && kind < 40)
         change_content(r, message, t, n);
     else if (n->wire == 2 && kind < 45)

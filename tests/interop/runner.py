@@ -11,6 +11,12 @@ BUILD = Path(os.environ["PALETTIZE"]).parent
 RUN_MODEL = BUILD / "tests" / "run_model"
 
 
+def operators():
+    """The operators of ONNX that the engine computes; those of other domains as DOMAIN.NAME."""
+    return set(subprocess.run([RUN_MODEL, "operators"], check=True, capture_output=True,
+                              text=True).stdout.split())
+
+
 class Failed(Exception):
     """The engine's message."""
 

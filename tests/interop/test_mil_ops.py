@@ -7,21 +7,15 @@ import support
 import numpy as np
 
 import mil_ops
-
-try:
-    import runner
-    MISSING = None if runner.RUN_MODEL.is_file() else f"no {runner.RUN_MODEL}"
-except (ImportError, KeyError) as error:
-    MISSING = f"nothing to run models with: {error}"
+from runner import Runner
 
 # Float32 against double, or against float32 in another order.
 RELATIVE, ABSOLUTE = 2e-5, 2e-5
 
 
-@unittest.skipIf(MISSING, MISSING)
 class MilOperatorTest(unittest.TestCase):
     def setUp(self):
-        self.runner = runner.Runner()
+        self.runner = Runner()
         self.addCleanup(self.runner.close)
 
     def run_case(self, case):

@@ -139,37 +139,49 @@ void tree_remove(const char *path)
     }
 }
 
-static void copy_bytes(const char *from, const char *to)
+static bool copy_bytes(const char *from, const char *to)
 {
     static char buffer[1 << 16];
     int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_CREAT | O_TRUNC, 0666);
-    if (in < 0 || out < 0)
-        give_up(to);
-    for (ssize_t n; (n = read(in, buffer, sizeof buffer)) > 0;)
-        if (write(out, buffer, (size_t)n) != n)
-            give_up(to);
-    close(in);
-    close(out);
+    bool ok = in >= 0 && out >= 0;
+    for (ssize_t n; ok && (n = read(in, buffer, sizeof buffer)) > 0;)
+        ok = write(out, buffer, (size_t)n) == n;
+    if (in >= 0)
+        close(in);
+    return (out < 0 || close(out) == 0) && ok;
 }
+
+typedef struct copying {
+    const char *to;
+    bool ok;
+} copying;
 
 static void copy_entry(const char *path, const char *name, void *user)
 {
-    char *to = join(user, name);
-    tree_copy(path, to);
+    copying *above = user;
+    char *to = join(above->to, name);
+    above->ok = above->ok && tree_fits(path, to);
     free(to);
+}
+
+bool tree_fits(const char *from, const char *to)
+{
+    struct stat info;
+    copying copying = {to, true};
+    if (stat(from, &info) < 0)
+        give_up(from);
+    if (!S_ISDIR(info.st_mode))
+        return copy_bytes(from, to);
+    if (mkdir(to, 0777) < 0 && errno != EEXIST)
+        return false;
+    for_each(from, copy_entry, &copying);
+    return copying.ok;
 }
 
 void tree_copy(const char *from, const char *to)
 {
-    struct stat info;
-    if (stat(from, &info) < 0)
-        give_up(from);
-    if (S_ISDIR(info.st_mode)) {
-        make_folder(to);
-        for_each(from, copy_entry, (void *)to);
-    } else {
-        copy_bytes(from, to);
-    }
+    if (!tree_fits(from, to))
+        give_up(to);
 }
 
 static void hash_bytes(uint64_t *hash, const void *data, size_t size)

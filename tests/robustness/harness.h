@@ -33,7 +33,9 @@ const char *scratch(void);
 const char *in_scratch(const char *name);
 void make_folder(const char *path);
 void tree_remove(const char *path);
-void tree_copy(const char *from, const char *to);
+void tree_copy(const char *from, const char *to); /* into a folder that may be there */
+/* The same, but false if there is no room. */
+bool tree_fits(const char *from, const char *to);
 /* A number for all names and contents at and below a path; 0 if nothing is there. */
 uint64_t tree_hash(const char *path);
 /* Entries of a folder other than `name`; removes them. */

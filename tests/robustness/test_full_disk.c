@@ -1,7 +1,7 @@
 /* The command when there is no room: files limited to every size up to what it writes, and a full
  * file system where one can be mounted.
  *
- *     test_full_disk COMMAND SEEDS */
+ *     test_full_disk COMMAND SEEDS SAMPLES */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <sched.h>
@@ -12,106 +12,111 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "harness.h"
+#include "targets.h"
 
-typedef struct setting {
-    char source[512], old[512];
-    const char *command;
-} setting;
-
-static invocation compress_to(const setting *s, const char *output)
+static void check_run(const target *t, const char *what, long size, const outcome *now,
+                      uint64_t before, uint64_t after)
 {
-    return (invocation){.arguments = {s->command, "compress", s->source, "-o", output, "--nbits",
-                                      "4", "--weight-threshold", "0", "--quiet"}};
-}
-
-static void check_run(const char *what, long size, const outcome *now, const char *folder,
-                      const char *output, uint64_t before, uint64_t after)
-{
-    uint64_t hash = tree_hash(output);
-    CHECK(now->code == 0 || now->code == 1, "%s %ld: exit code %d: %s", what, size, now->code,
-          now->err);
-    CHECK(hash == (now->code ? before : after), "%s %ld: exit code %d, but the output is %s", what,
-          size, now->code, hash == before ? "the old one" : "damaged");
-    CHECK(now->code ? is_one_line(now->err) : !*now->err, "%s %ld: not one line: \"%s\"", what,
-          size, now->err);
-    CHECK(remove_strangers(folder, "out.mlpackage") == 0, "%s %ld: left something behind", what,
+    uint64_t hash = target_hash(t);
+    CHECK(now->code == 0 || now->code == 1, "%s, %s %ld: exit code %d: %s", t->title, what, size,
+          now->code, now->err);
+    CHECK(hash == (now->code ? before : after), "%s, %s %ld: exit code %d, but the output is %s",
+          t->title, what, size, now->code, hash == before ? "the old one" : "damaged");
+    CHECK(now->code ? is_one_line(now->err) : !*now->err, "%s, %s %ld: not one line: \"%s\"",
+          t->title, what, size, now->err);
+    CHECK(target_strangers(t, OLD_OUTPUT) == 0, "%s, %s %ld: left something behind", t->title, what,
           size);
 }
 
-/* Files of at most `limit` bytes, for every limit that matters. */
-static void limit_files(const setting *s)
+/* Runs the command as it should, for the hashes of the old output and the new one. */
+static void find_hashes(const target *t, const invocation *invocation, uint64_t *before,
+                        uint64_t *after)
 {
     static outcome now;
-    const char *folder = in_scratch("limit"), *output = in_scratch("limit/out.mlpackage");
+    target_reset(t, OLD_OUTPUT);
+    *before = target_hash(t);
+    run_well(invocation, &now);
+    *after = target_hash(t);
+}
+
+/* Files of at most `limit` bytes, for every limit that matters. */
+static void limit_files(const target *t, const char *command)
+{
+    static outcome now;
     const long step = is_full() ? 1 : 61;
     long limit = 1, runs = 0;
-    make_folder(folder);
-    invocation invocation = compress_to(s, output);
-    run_well(&invocation, &now);
-    uint64_t after = tree_hash(output), before = tree_hash(s->old);
+    uint64_t before, after;
+    invocation invocation = target_compress(t, command, OLD_OUTPUT);
+    find_hashes(t, &invocation, &before, &after);
     do {
-        tree_remove(output);
-        tree_copy(s->old, output);
+        target_reset(t, OLD_OUTPUT);
         invocation.file_limit = limit;
         run(&invocation, &now);
-        check_run("file size", limit, &now, folder, output, before, after);
+        check_run(t, "file size", limit, &now, before, after);
         limit += step;
         runs++;
     } while (now.code != 0 && limit < 1 << 20);
-    CHECK(now.code == 0 && runs > 10, "no limit was large enough, or the first was");
-    printf("file size: %ld limits up to %ld bytes\n", runs, limit - step);
+    CHECK(now.code == 0 && runs > 10, "%s: no limit was large enough, or the first was", t->title);
+    printf("%s: file size: %ld limits up to %ld bytes\n", t->title, runs, limit - step);
 }
 
-/* In a name space of its own, so that the file system goes with the process. Returns 77 where that
- * is not permitted. */
-static int fill_file_system(const setting *s)
+static int fill_file_system(const target *t, const char *command)
 {
     static outcome now;
-    const char *folder = in_scratch("full"), *output = in_scratch("full/out.mlpackage");
-    const char *aside = in_scratch("aside.mlpackage");
     const long page = sysconf(_SC_PAGESIZE);
-    long runs = 0, pages = 4;
-    make_folder(folder);
+    long runs = 0, pages = 1;
+    uint64_t before, after;
+    const invocation invocation = target_compress(t, command, OLD_OUTPUT);
+    find_hashes(t, &invocation, &before, &after);
+    for (bool fits = false; !fits && pages < 200; pages++) {
+        char options[64];
+        snprintf(options, sizeof options, "size=%ld", pages * page);
+        tree_remove(t->folder);
+        make_folder(t->folder);
+        if (mount("tmpfs", t->folder, "tmpfs", 0, options) < 0)
+            return SKIPPED;
+        if (tree_fits(t->before[OLD_OUTPUT], t->folder)) {
+            run(&invocation, &now);
+            check_run(t, "file system of pages:", pages, &now, before, after);
+            fits = now.code == 0;
+            runs++;
+        }
+        umount2(t->folder, MNT_DETACH);
+    }
+    CHECK(now.code == 0 && runs > 1, "%s: no file system was large enough, or the first was",
+          t->title);
+    printf("%s: file system: %ld sizes up to %ld pages\n", t->title, runs, pages - 1);
+    return 0;
+}
+
+/* In a name space of its own, so that the file systems go with the process. Returns 77 where that
+ * is not permitted. */
+static int fill_file_systems(const target *targets, const char *command)
+{
+    int code = 0;
     if (unshare(CLONE_NEWNS) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
         return SKIPPED;
     if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         return SKIPPED;
-    invocation invocation = compress_to(s, aside);
-    run_well(&invocation, &now);
-    uint64_t after = tree_hash(aside), before = tree_hash(s->old);
-    invocation = compress_to(s, output);
-    for (bool fits = false; !fits && pages < 200; pages++, runs++) {
-        char options[64];
-        snprintf(options, sizeof options, "size=%ld", pages * page);
-        if (mount("tmpfs", folder, "tmpfs", 0, options) < 0)
-            return SKIPPED;
-        tree_copy(s->old, output);
-        run(&invocation, &now);
-        check_run("file system of pages:", pages, &now, folder, output, before, after);
-        fits = now.code == 0;
-        umount2(folder, MNT_DETACH);
-    }
-    CHECK(now.code == 0 && runs > 1, "no file system was large enough, or the first was");
-    printf("file system: %ld sizes up to %ld pages\n", runs, pages - 1);
-    return 0;
+    for (size_t i = 0; !code && i < TARGETS; i++)
+        code = fill_file_system(&targets[i], command);
+    return code;
 }
 
 int main(int argc, char **argv)
 {
-    if (argc != 3) {
-        fprintf(stderr, "usage: test_full_disk COMMAND SEEDS\n");
+    target targets[TARGETS];
+    if (argc != 4) {
+        fprintf(stderr, "usage: test_full_disk COMMAND SEEDS SAMPLES\n");
         return 2;
     }
-    setting s = {.command = argv[1]};
-    snprintf(s.source, sizeof s.source, "%s/dense-ios18.mlpackage", argv[2]);
-    snprintf(s.old, sizeof s.old, "%s/immediate-ios16.mlpackage", argv[2]);
-    limit_files(&s);
+    targets_make(argv[1], argv[2], argv[3], targets);
+    for (size_t i = 0; i < TARGETS; i++)
+        limit_files(&targets[i], argv[1]);
     fflush(stdout);
-    scratch();
     pid_t child = fork();
     if (child == 0) {
-        int code = fill_file_system(&s);
+        int code = fill_file_systems(targets, argv[1]);
         fflush(stdout);
         _exit(code == 0 ? checks_finish() : code);
     }

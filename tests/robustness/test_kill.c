@@ -1,55 +1,56 @@
-/* The command killed at random moments while it replaces a package: what stands there is always the
+/* The command killed at random moments while it replaces an output: what stands there is always the
  * complete old or the complete new one.
  *
- *     test_kill COMMAND SEEDS */
+ *     test_kill COMMAND SEEDS SAMPLES */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "harness.h"
+#include "targets.h"
 
-int main(int argc, char **argv)
+static void run_target(const target *t, const char *command, int rounds)
 {
     static outcome now;
-    char source[512], old[512];
-    if (argc != 3) {
-        fprintf(stderr, "usage: test_kill COMMAND SEEDS\n");
-        return 2;
-    }
-    const char *folder = in_scratch("folder"), *output = in_scratch("folder/out.mlpackage");
-    const int rounds = is_full() ? 3000 : 300;
-    snprintf(source, sizeof source, "%s/dense-ios18.mlpackage", argv[2]);
-    snprintf(old, sizeof old, "%s/immediate-ios16.mlpackage", argv[2]);
-    make_folder(folder);
-    invocation invocation = {.arguments = {argv[1], "compress", source, "-o", output, "--nbits",
-                                           "4", "--weight-threshold", "0", "--quiet", "--threads",
-                                           "1"}};
-    tree_copy(old, output);
+    invocation invocation = target_compress(t, command, OLD_OUTPUT);
+    target_reset(t, OLD_OUTPUT);
+    uint64_t before = target_hash(t);
     run_well(&invocation, &now);
-    uint64_t before = tree_hash(old), after = tree_hash(output);
+    uint64_t after = target_hash(t);
     double latest = 1e6 * now.seconds; /* microseconds */
     int killed = 0, replaced = 0, leftovers = 0;
-    srand(1);
     for (int i = 0; i < rounds; i++) {
-        tree_remove(output);
-        tree_copy(old, output);
+        target_reset(t, OLD_OUTPUT);
         /* From the start of the process to after its end; the latest moment is adapted so that the
          * process gets there now and then, however busy the machine is. */
         invocation.kill_after = 1 + (long)(latest * rand() / RAND_MAX);
         run(&invocation, &now);
         latest *= now.code == KILLED ? 1.03 : 0.9;
-        uint64_t hash = tree_hash(output);
-        CHECK(hash == before || hash == after, "killed after %ld microseconds: output is damaged",
+        uint64_t hash = target_hash(t);
+        CHECK(hash == before || hash == after,
+              "%s: killed after %ld microseconds: output is damaged", t->title,
               invocation.kill_after);
-        CHECK(now.code == KILLED || (now.code == 0 && hash == after), "exit code %d: %s", now.code,
-              now.err);
+        CHECK(now.code == KILLED || (now.code == 0 && hash == after), "%s: exit code %d: %s",
+              t->title, now.code, now.err);
         killed += now.code == KILLED;
         replaced += now.code == KILLED && hash == after;
-        leftovers += remove_strangers(folder, "out.mlpackage") > 0;
+        leftovers += target_strangers(t, OLD_OUTPUT) > 0;
     }
-    printf("killed %d of %d times, after the output was replaced %d times; a hidden folder stayed "
+    printf("%s: killed %d of %d times, after the output was replaced %d times; something stayed "
            "behind %d times\n",
-           killed, rounds, replaced, leftovers);
-    CHECK(killed > 0, "never killed in time");
+           t->title, killed, rounds, replaced, leftovers);
+    CHECK(killed > 0, "%s: never killed in time", t->title);
+}
+
+int main(int argc, char **argv)
+{
+    target targets[TARGETS];
+    if (argc != 4) {
+        fprintf(stderr, "usage: test_kill COMMAND SEEDS SAMPLES\n");
+        return 2;
+    }
+    targets_make(argv[1], argv[2], argv[3], targets);
+    srand(1);
+    for (size_t i = 0; i < TARGETS; i++)
+        run_target(&targets[i], argv[1], is_full() ? 3000 : 100);
     return checks_finish();
 }

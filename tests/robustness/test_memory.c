@@ -1,65 +1,109 @@
 /* The command when an allocation fails, each one in its turn: it ends with 1 and one line, or goes
  * on to the right result; it does not crash, and what it was to write is complete or not there.
  *
- *     test_memory COMMAND PRELOAD SEEDS */
+ *     test_memory COMMAND PRELOAD SEEDS SAMPLES */
 #include <stdio.h>
 #include <string.h>
 
-#include "harness.h"
+#include "targets.h"
 
 /* The old output is removed once the new one is in its place. Opening a directory takes memory, so
  * for each directory of it there is one failure that leaves it behind. */
 enum { MOST_ALLOCATIONS = 100000, MOST_LEFTOVERS = 4 };
 
+/* What is written, if anything. */
+typedef enum kind { PACKAGE, ONNX, ONNX_SAME_DATA, CHECKPOINT, SAFETENSORS, NONE } kind;
+
 typedef struct scenario {
-    const char *name, *input; /* a seed */
-    bool has_output, old_output;
-    const char *arguments[12]; /* command first */
+    const char *name, *input; /* a seed or a sample */
+    kind output;
+    enum target_state state;
+    const char *arguments[14]; /* command first */
 } scenario;
 
+static const char config[] = "global_config: {nbits: 2, weight_threshold: 0}\n"
+                             "op_name_configs:\n"
+                             "  \".*[kq]_proj.*\": {nbits: 4, granularity: per_grouped_channel}\n"
+                             "  lm_head.weight: null\n";
+
+#define COMPRESS "compress", "--weight-threshold", "0", "--threads", "1"
+
 static const scenario scenarios[] = {
-    {"compress",
-     "dense-ios16",
-     true,
-     false,
-     {"compress", "--nbits", "4", "--weight-threshold", "0", "--threads", "1"}},
+    {"compress", "seeds/dense-ios16.mlpackage", PACKAGE, NOTHING, {COMPRESS, "--nbits", "4"}},
     {"compress grouped over an old output",
-     "operators-ios18",
-     true,
-     true,
-     {"compress", "--nbits", "2", "--weight-threshold", "0", "--threads", "1", "--granularity",
-      "per_grouped_channel", "--group-size", "2"}},
+     "seeds/operators-ios18.mlpackage",
+     PACKAGE,
+     OLD_OUTPUT,
+     {COMPRESS, "--nbits", "2", "--granularity", "per_grouped_channel", "--group-size", "2"}},
     {"compress with integer tables",
-     "dense-ios18",
-     true,
-     false,
-     {"compress", "--nbits", "4", "--weight-threshold", "0", "--threads", "1", "--lut-dtype",
-      "uint8"}},
+     "seeds/dense-ios18.mlpackage",
+     PACKAGE,
+     NOTHING,
+     {COMPRESS, "--nbits", "4", "--lut-dtype", "uint8"}},
     {"compress what is pruned",
-     "sparse-ios18",
-     true,
-     false,
-     {"compress", "--nbits", "4", "--weight-threshold", "0", "--threads", "1"}},
+     "seeds/sparse-ios18.mlpackage",
+     PACKAGE,
+     NOTHING,
+     {COMPRESS, "--nbits", "4"}},
     {"compress to JSON",
-     "float32-ios16",
-     true,
-     false,
-     {"compress", "--mode", "unique", "--weight-threshold", "0", "--threads", "1", "--json", "-"}},
-    {"decompress", "grouped2-ios18", true, true, {"decompress"}},
-    {"inspect", "functions-ios18", false, false, {"inspect"}},
-    {"inspect to JSON", "vectors-ios18", false, false, {"inspect", "--json"}},
+     "seeds/float32-ios16.mlpackage",
+     PACKAGE,
+     NOTHING,
+     {COMPRESS, "--mode", "unique", "--json", "-"}},
+    {"decompress", "seeds/grouped2-ios18.mlpackage", PACKAGE, OLD_OUTPUT, {"decompress"}},
+    {"inspect", "seeds/functions-ios18.mlpackage", NONE, NOTHING, {"inspect"}},
+    {"inspect to JSON", "seeds/vectors-ios18.mlpackage", NONE, NOTHING, {"inspect", "--json"}},
+    {"compress ONNX", "samples/onnx/floats/model.onnx", ONNX, NOTHING, {COMPRESS, "--nbits", "3"}},
+    {"compress ONNX with data over an old output",
+     "samples/onnx/external/model.onnx",
+     ONNX,
+     OLD_OUTPUT,
+     {"compress", "--weight-threshold", "300", "--threads", "1", "--nbits", "4"}},
+    {"compress ONNX with data over an output with the same",
+     "samples/onnx/external/model.onnx",
+     ONNX_SAME_DATA,
+     OLD_OUTPUT,
+     {"compress", "--weight-threshold", "300", "--threads", "1", "--nbits", "4"}},
+    {"decompress ONNX", "samples/onnx/inputs-everything/model.onnx", ONNX, NOTHING, {"decompress"}},
+    {"inspect ONNX", "samples/onnx/constants-grouped6/model.onnx", NONE, NOTHING, {"inspect"}},
+    {"compress safetensors",
+     "samples/safetensors/odd/single.safetensors",
+     SAFETENSORS,
+     OLD_OUTPUT,
+     {COMPRESS, "--nbits", "6"}},
+    {"decompress safetensors",
+     "samples/safetensors/file-everything/single.safetensors",
+     SAFETENSORS,
+     NOTHING,
+     {"decompress"}},
+    {"compress a folder with a configuration",
+     "samples/safetensors/shards",
+     CHECKPOINT,
+     OLD_OUTPUT,
+     {"compress", "--threads", "1", "--config", "CONFIG"}},
+    {"decompress a folder",
+     "samples/safetensors/shards-grouped3",
+     CHECKPOINT,
+     NOTHING,
+     {"decompress"}},
 };
 
 typedef struct place {
-    const char *command, *preload, *seeds;
-    const char *input, *folder, *output, *old, *count_file;
+    const char *command, *preload, *seeds, *samples, *config;
+    const char *input, *count_file;
+    target targets[TARGETS];
+    const target *target; /* NULL: nothing is written */
 } place;
+
+static uint64_t output_hash(const place *p)
+{
+    return p->target ? target_hash(p->target) : 0;
+}
 
 static void prepare(const scenario *s, const place *p)
 {
-    tree_remove(p->output);
-    if (s->old_output)
-        tree_copy(p->old, p->output);
+    if (p->target)
+        target_reset(p->target, s->state);
 }
 
 static unsigned long read_count(const char *path)
@@ -79,11 +123,11 @@ static void fill_invocation(const scenario *s, const place *p, invocation *out)
     size_t n = 0;
     out->arguments[n++] = p->command;
     for (size_t i = 0; s->arguments[i]; i++)
-        out->arguments[n++] = s->arguments[i];
+        out->arguments[n++] = strcmp(s->arguments[i], "CONFIG") == 0 ? p->config : s->arguments[i];
     out->arguments[n++] = p->input;
-    if (s->has_output) {
+    if (p->target) {
         out->arguments[n++] = "-o";
-        out->arguments[n++] = p->output;
+        out->arguments[n++] = p->target->output;
     }
 }
 
@@ -94,7 +138,7 @@ typedef struct sums {
 static void check_run(const scenario *s, const place *p, unsigned long n, outcome *now,
                       const outcome *reference, const uint64_t *hashes, sums *sums)
 {
-    uint64_t hash = s->has_output ? tree_hash(p->output) : 0;
+    uint64_t hash = output_hash(p);
     CHECK(now->code == 0 || now->code == 1, "%s, allocation %lu: exit code %d: %s", s->name, n,
           now->code, now->err);
     if (now->code == 0) {
@@ -111,7 +155,7 @@ static void check_run(const scenario *s, const place *p, unsigned long n, outcom
         CHECK(hash == hashes[0] || hash == hashes[1], "%s, allocation %lu: output is damaged: %s",
               s->name, n, now->err);
     }
-    if (s->has_output && remove_strangers(p->folder, "out.mlpackage") > 0) {
+    if (p->target && target_strangers(p->target, s->state) > 0) {
         sums->leftovers++;
         CHECK(now->code == 0, "%s, allocation %lu: left something behind (%s)", s->name, n,
               now->err);
@@ -122,7 +166,9 @@ static void run_scenario(const scenario *s, place *p)
 {
     static outcome reference, now;
     char input[512], preload[512], fail_at[64], count_file[512];
-    snprintf(input, sizeof input, "%s/%s.mlpackage", p->seeds, s->input);
+    const bool seed = strncmp(s->input, "seeds/", 6) == 0;
+    snprintf(input, sizeof input, "%s/%s", seed ? p->seeds : p->samples, strchr(s->input, '/') + 1);
+    p->target = s->output == NONE ? NULL : &p->targets[s->output];
     snprintf(preload, sizeof preload, "LD_PRELOAD=%s", p->preload);
     snprintf(count_file, sizeof count_file, "FAIL_COUNT_FILE=%s", p->count_file);
     p->input = input;
@@ -132,9 +178,9 @@ static void run_scenario(const scenario *s, place *p)
     fill_invocation(s, p, &invocation);
     snprintf(fail_at, sizeof fail_at, "FAIL_AT=0");
     prepare(s, p);
-    uint64_t hashes[2] = {s->has_output ? tree_hash(p->output) : 0};
+    uint64_t hashes[2] = {output_hash(p)};
     run_well(&invocation, &reference);
-    hashes[1] = s->has_output ? tree_hash(p->output) : 0;
+    hashes[1] = output_hash(p);
     strike_seconds(reference.out);
     unsigned long total = read_count(p->count_file);
     CHECK(total > 0 && total < MOST_ALLOCATIONS, "%s: %lu allocations", s->name, total);
@@ -153,18 +199,17 @@ static void run_scenario(const scenario *s, place *p)
 
 int main(int argc, char **argv)
 {
-    if (argc != 4) {
-        fprintf(stderr, "usage: test_memory COMMAND PRELOAD SEEDS\n");
+    if (argc != 5) {
+        fprintf(stderr, "usage: test_memory COMMAND PRELOAD SEEDS SAMPLES\n");
         return 2;
     }
-    char old[512];
-    place p = {.command = argv[1], .preload = argv[2], .seeds = argv[3]};
-    snprintf(old, sizeof old, "%s/immediate-ios16.mlpackage", p.seeds);
-    p.old = old;
-    p.folder = in_scratch("folder");
-    p.output = in_scratch("folder/out.mlpackage");
+    place p = {.command = argv[1], .preload = argv[2], .seeds = argv[3], .samples = argv[4]};
+    targets_make(p.command, p.seeds, p.samples, p.targets);
     p.count_file = in_scratch("count");
-    make_folder(p.folder);
+    p.config = in_scratch("config.yaml");
+    FILE *file = fopen(p.config, "w");
+    if (!file || fputs(config, file) < 0 || fclose(file) != 0)
+        return 2;
     for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++)
         run_scenario(&scenarios[i], &p);
     return checks_finish();

@@ -5,13 +5,19 @@
  * Each line of standard input is a job: a model, a folder, and NumPy files that hold the model's
  * inputs in its order (or as NAME=FILE), separated by tabs. The outputs become FOLDER/0.npy,
  * FOLDER/1.npy, ... with their names in FOLDER/names. The answer is one line: "ok", or the message
- * of what went wrong. */
+ * of what went wrong.
+ *
+ *   run_model operators
+ *
+ * lists the operators of ONNX that are computed, one a line, those of other domains as DOMAIN.NAME.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "base/npy.h"
+#include "graph/onnx/listing.h"
 #include "palettize.h"
 
 enum { MAX_INPUTS = 32, MAX_LINE = 65536 };
@@ -142,9 +148,20 @@ static pal_status run_job(char *line)
     return status;
 }
 
-int main(void)
+static void list_operators(void)
+{
+    const char *domain, *name;
+    for (size_t i = 0; (name = onnx_operator_listed(i, &domain)); i++)
+        printf("%s%s%s\n", domain, *domain ? "." : "", name);
+}
+
+int main(int argc, char **argv)
 {
     static char line[MAX_LINE];
+    if (argc > 1 && strcmp(argv[1], "operators") == 0) {
+        list_operators();
+        return 0;
+    }
     while (fgets(line, sizeof line, stdin)) {
         puts(run_job(line) ? pal_error_message() : "ok");
         fflush(stdout);

@@ -8,57 +8,12 @@
 
 #include "base/file.h"
 
-static char directory[] = "/tmp/palettize-test-XXXXXX";
-
-static struct kept {
-    struct kept *next;
-    _Alignas(max_align_t) unsigned char memory[];
-} * kept;
-
-void *keep_memory(size_t size)
-{
-    struct kept *made = calloc(1, sizeof *made + size);
-    assert_non_null(made);
-    made->next = kept;
-    kept = made;
-    return made->memory;
-}
-
 static bytes keep_copy(const void *data, size_t size)
 {
     bytes copy = {keep_memory(size), size};
     if (size)
         memcpy(copy.data, data, size);
     return copy;
-}
-
-int make_directory(void **state)
-{
-    (void)state;
-    return mkdtemp(directory) ? 0 : -1;
-}
-
-int remove_directory(void **state)
-{
-    (void)state;
-    path_remove(directory);
-    for (struct kept *next; kept; kept = next) {
-        next = kept->next;
-        free(kept);
-    }
-    return 0;
-}
-
-const char *in(const char *name)
-{
-    char *path = keep_memory(sizeof directory + strlen(name) + 1);
-    sprintf(path, "%s/%s", directory, name);
-    for (char *slash = path + sizeof directory; (slash = strchr(slash, '/')); slash++) {
-        *slash = 0;
-        mkdir(path, 0777);
-        *slash = '/';
-    }
-    return path;
 }
 
 void write_bytes(const char *path, bytes content)

@@ -12,12 +12,6 @@ typedef struct bytes {
     size_t size;
 } bytes;
 
-/* Setup and teardown of a group of tests. */
-int make_directory(void **state);
-int remove_directory(void **state);
-/* "directory/name"; folders above it are made. */
-const char *in(const char *name);
-void *keep_memory(size_t size); /* zeroed */
 void write_bytes(const char *path, bytes content);
 
 /* Random pixels, the same for the same seed. */
@@ -68,13 +62,5 @@ static inline data_input image_input(uint64_t a, uint64_t b, uint64_t c)
 {
     return (data_input){"image", PAL_FLOAT32, 3, {a, b, c}};
 }
-
-#define assert_fails(call, status, text)                                                           \
-    do {                                                                                           \
-        assert_int_equal((call), (status));                                                        \
-        if (!strstr(pal_error_message(), text))                                                    \
-            print_error("\"%s\" is not in: %s\n", text, pal_error_message());                      \
-        assert_non_null(strstr(pal_error_message(), text));                                        \
-    } while (0)
 
 #endif

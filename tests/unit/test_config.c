@@ -1,32 +1,7 @@
 /* Configuration files: what they mean for a weight, that they survive printing, and complaints. */
 #include "testing.h"
 
-#include <unistd.h>
-
 #include "method/options.h"
-
-static char path[] = "/tmp/palettize-config-XXXXXX";
-
-static int make_file(void **state)
-{
-    (void)state;
-    int fd = mkstemp(path);
-    return fd < 0 ? -1 : close(fd);
-}
-
-static int remove_file(void **state)
-{
-    (void)state;
-    return unlink(path);
-}
-
-static void write_config(const char *text)
-{
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    fputs(text, file);
-    assert_int_equal(fclose(file), 0);
-}
 
 static const char example[] =
     "config_type: OpPalettizerConfig\n"
@@ -83,16 +58,16 @@ static void test_rules(void **state)
     (void)state;
     pal_options *options, *again;
     char *text;
-    write_config(example);
+    write_text(in("config.yaml"), example);
     assert_ok(pal_options_new(&options));
-    assert_ok(pal_options_load(options, path));
+    assert_ok(pal_options_load(options, in("config.yaml")));
     assert_ok(pal_options_check(options));
     check_example(options);
 
     assert_ok(pal_options_text(options, &text));
-    write_config(text);
+    write_text(in("config.yaml"), text);
     assert_ok(pal_options_new(&again));
-    assert_ok(pal_options_load(again, path));
+    assert_ok(pal_options_load(again, in("config.yaml")));
     check_example(again);
     char *text_again;
     assert_ok(pal_options_text(again, &text_again));
@@ -111,9 +86,11 @@ static void test_without_global(void **state)
 {
     (void)state;
     pal_options *options;
-    write_config("op_type_configs: {conv: {nbits: 4}}\n");
+    write_text(in("config.yaml"), "op_type_configs: {conv: {nbits: 4}}\n");
     assert_ok(pal_options_new(&options));
-    assert_ok(pal_options_load(options, path));
+    assert_ok(pal_options_load(options, in("config.yaml")));
+    assert_ok(pal_options_check(options));
+    assert_ok(pal_options_set(options, "threads", "2"));
     assert_ok(pal_options_check(options));
     assert_int_equal(settings_for(options, "x", "conv").nbits, 4);
     assert_int_equal(settings_for(options, "x", "linear").nbits, 99);
@@ -126,11 +103,12 @@ static void test_uses(void **state)
     (void)state;
     pal_options *options;
     weight_use uses[3] = {{"conv", "first"}, {"linear", "second"}, {"add", "third"}};
-    write_config("global_config: {nbits: 4}\n"
-                 "op_type_configs: {linear: {nbits: 8}, add: {nbits: 8}}\n"
-                 "op_name_configs: {first: {nbits: 8}, named: {nbits: 1}, \"fi.*\": {nbits: 3}}\n");
+    write_text(in("config.yaml"),
+               "global_config: {nbits: 4}\n"
+               "op_type_configs: {linear: {nbits: 8}, add: {nbits: 8}}\n"
+               "op_name_configs: {first: {nbits: 8}, named: {nbits: 1}, \"fi.*\": {nbits: 3}}\n");
     assert_ok(pal_options_new(&options));
-    assert_ok(pal_options_load(options, path));
+    assert_ok(pal_options_load(options, in("config.yaml")));
     assert_int_equal(settings_of_uses(options, "x", uses, 1).nbits, 8); /* by its operator's name */
     assert_int_equal(settings_of_uses(options, "x", uses, 3).nbits,
                      8); /* three rules, one meaning */
@@ -152,17 +130,18 @@ static void test_tables(void **state)
     static const double pairs[] = {1, 2, 3, 4};
     pal_options *options, *again;
     char *text;
-    write_config("global_config: {mode: custom, lut: [-1, -0.25, 0.5, 2e3]}\n"
-                 "op_type_configs:\n"
-                 "  linear: {mode: CUSTOM, cluster_dim: 2, lut: [[1, 2], [3, 4]]}\n"
-                 "  conv: {nbits: 4, lut_dtype: int8, enable_per_channel_scale: True}\n");
+    write_text(in("config.yaml"),
+               "global_config: {mode: custom, lut: [-1, -0.25, 0.5, 2e3]}\n"
+               "op_type_configs:\n"
+               "  linear: {mode: CUSTOM, cluster_dim: 2, lut: [[1, 2], [3, 4]]}\n"
+               "  conv: {nbits: 4, lut_dtype: int8, enable_per_channel_scale: True}\n");
     assert_ok(pal_options_new(&options));
-    assert_ok(pal_options_load(options, path));
+    assert_ok(pal_options_load(options, in("config.yaml")));
     assert_ok(pal_options_text(options, &text));
-    write_config(text);
+    write_text(in("config.yaml"), text);
     pal_free(text);
     assert_ok(pal_options_new(&again));
-    assert_ok(pal_options_load(again, path));
+    assert_ok(pal_options_load(again, in("config.yaml")));
     for (int i = 0; i < 2; i++) {
         const pal_options *from = i ? again : options;
         settings scalars = settings_for(from, "x", "add");
@@ -219,24 +198,124 @@ static void test_refused(void **state)
     assert_ok(pal_options_new(&options));
     assert_ok(pal_options_set(options, "nbits", "3"));
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        write_config(wrong[i][0]);
-        assert_int_equal(pal_options_load(options, path), PAL_ERROR_ARGUMENT);
+        write_text(in("config.yaml"), wrong[i][0]);
+        assert_int_equal(pal_options_load(options, in("config.yaml")), PAL_ERROR_ARGUMENT);
         if (!strstr(pal_error_message(), wrong[i][1]))
             print_error("%s: %s\n", wrong[i][0], pal_error_message());
         assert_non_null(strstr(pal_error_message(), wrong[i][1]));
-        assert_non_null(strstr(pal_error_message(), path));
+        assert_non_null(strstr(pal_error_message(), in("config.yaml")));
     }
     assert_string_equal(pal_options_value(options, "nbits"), "3"); /* as before */
     assert_int_equal(pal_options_load(options, "/nowhere.yaml"), PAL_ERROR_IO);
     pal_options_free(options);
 }
 
+/* Which names a pattern matches: whole ones. */
+static void test_patterns(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *pattern, *name;
+        bool matches;
+    } cases[] = {
+        {"layers\\\\.[0-9]{1,3}\\\\..*", "layers.12.weight", true},
+        {"layers\\\\.[0-9]{1,3}\\\\..*", "layers.1234.weight", false},
+        {"^conv[0-9]+$", "conv12", true},
+        {"^conv[0-9]+$", "conv12x", false},
+        {"a|ab", "ab", true},
+        {"(a|b)+", "abba", true},
+        {"(a|b)+", "xabba", false},
+        {"[]^$(]+", "($^]", true},
+        {"x[[:digit:]]\\\\$", "x1$", true},
+        {"(^|a)*(^|a)*b$", "aab", true}, /* takes the C library for ever */
+        {"a*b{0}c{2,3}(d|e|)f?", "aaccc", true},
+        {"a*b{0}c{2,3}(d|e|)f?", "aabcc", false},
+        {"a*b{0}c{2,3}(d|e|)f?", "ccef", true},
+        {"a*b{0}c{2,3}(d|e|)f?", "cccc", false},
+        {"(a{2}|b{2,}){2}", "aabbbbb", true},
+        {"(a{2}|b{2,}){2}", "aab", false},
+        {"[^a-c[:digit:]x-]+", "defy", true},
+        {"[^a-c[:digit:]x-]+", "def-", false},
+        {"a)|(b", "axyz", false}, /* no pattern by itself */
+        {"a(b", "a(b", true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[128];
+        pal_options *options;
+        snprintf(text, sizeof text, "op_name_configs: {\"%s\": {nbits: 1}}\n", cases[i].pattern);
+        write_text(in("config.yaml"), text);
+        assert_ok(pal_options_new(&options));
+        assert_ok(pal_options_load(options, in("config.yaml")));
+        assert_int_equal(settings_for(options, cases[i].name, "conv").nbits,
+                         cases[i].matches ? 1 : 99);
+        pal_options_free(options);
+    }
+}
+
+/* What would take the C library gigabytes, hours, or all of the stack. */
+static void test_large_patterns(void **state)
+{
+    (void)state;
+    static const char *const wrong[][2] = {
+        {"((a{1,255}){1,255}){1,255}", "too large as a regular expression"},
+        {"(((((((((((a+)+)+)+)+)+)+)+)+)+)+)", "too large as a regular expression"},
+        {"a{99999999999999999999}", "too large as a regular expression"},
+        {"(a*)\\\\1", "back references"},
+    };
+    char text[8192];
+    pal_options *options;
+    assert_ok(pal_options_new(&options));
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        snprintf(text, sizeof text, "op_name_configs: {\"%s\": {nbits: 1}}\n", wrong[i][0]);
+        write_text(in("config.yaml"), text);
+        assert_fails(pal_options_load(options, in("config.yaml")), PAL_ERROR_ARGUMENT, wrong[i][1]);
+    }
+    int n = snprintf(text, sizeof text, "op_name_configs: {\"");
+    memset(text + n, '(', 3000);
+    memset(text + n + 3000, ')', 3000);
+    snprintf(text + n + 6000, 100, "\": {nbits: 1}}\n");
+    write_text(in("config.yaml"), text);
+    assert_fails(pal_options_load(options, in("config.yaml")), PAL_ERROR_ARGUMENT, "too large");
+    /* Many that are allowed each. */
+    n = snprintf(text, sizeof text, "op_name_configs:\n");
+    for (int i = 0; i < 150; i++)
+        n += snprintf(text + n, sizeof text - (size_t)n, "  \"%d(a?){300}\": {nbits: 1}\n", i);
+    write_text(in("config.yaml"), text);
+    assert_fails(pal_options_load(options, in("config.yaml")), PAL_ERROR_ARGUMENT,
+                 "after those before it");
+    pal_options_free(options);
+}
+
+/* A key too long to stand before a colon is printed in a form that can be read. */
+static void test_long_key(void **state)
+{
+    (void)state;
+    char text[4096], *printed;
+    pal_options *options, *again;
+    int n = snprintf(text, sizeof text, "op_name_configs:\n  ? \"");
+    memset(text + n, 'k', 3000);
+    snprintf(text + n + 3000, 100, "\"\n  : {nbits: 2}\n  short: null\n");
+    write_text(in("config.yaml"), text);
+    assert_ok(pal_options_new(&options));
+    assert_ok(pal_options_new(&again));
+    assert_ok(pal_options_load(options, in("config.yaml")));
+    assert_ok(pal_options_text(options, &printed));
+    write_text(in("printed.yaml"), printed);
+    assert_ok(pal_options_load(again, in("printed.yaml")));
+    text[n + 3000] = 0;
+    assert_int_equal(settings_for(again, text + n, "conv").nbits, 2);
+    pal_free(printed);
+    pal_options_free(options);
+    pal_options_free(again);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rules),   cmocka_unit_test(test_without_global),
-        cmocka_unit_test(test_uses),    cmocka_unit_test(test_tables),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_rules),          cmocka_unit_test(test_without_global),
+        cmocka_unit_test(test_uses),           cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_refused),        cmocka_unit_test(test_patterns),
+        cmocka_unit_test(test_large_patterns), cmocka_unit_test(test_long_key),
     };
-    return cmocka_run_group_tests(tests, make_file, remove_file);
+    return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

@@ -6,34 +6,13 @@
 
 #include "base/file.h"
 
-static char directory[] = "/tmp/palettize-test-XXXXXX";
-
-static int make_directory(void **state)
+/* A path in the scratch folder, of which nothing is made. */
+static const char *at(const char *name)
 {
-    (void)state;
-    return mkdtemp(directory) ? 0 : -1;
-}
-
-static int remove_directory(void **state)
-{
-    (void)state;
-    path_remove(directory);
-    return access(directory, F_OK) == 0 ? -1 : 0;
-}
-
-static char *in_directory(const char *name)
-{
-    char *path = path_join(directory, name);
-    assert_non_null(path);
+    const size_t room = strlen(directory) + strlen(name) + 2;
+    char *path = keep_memory(room);
+    snprintf(path, room, "%s/%s", directory, name);
     return path;
-}
-
-static void write_text(const char *path, const char *text)
-{
-    file_writer writer;
-    assert_ok(writer_open(&writer, path));
-    writer_write(&writer, text, strlen(text));
-    assert_ok(writer_close(&writer));
 }
 
 static void assert_text(const char *path, const char *text)
@@ -59,7 +38,7 @@ static void stage_package(const char *path, const char *text, bool commit)
         stage_abandon(&stage);
 }
 
-static size_t entries_in_directory(void)
+static size_t entries_in(void)
 {
     size_t count = 0;
     char command[64];
@@ -74,25 +53,22 @@ static size_t entries_in_directory(void)
 static void test_stage_directory(void **state)
 {
     (void)state;
-    char *path = in_directory("a.pkg"), *file = in_directory("a.pkg/file");
-    char *slash = in_directory("a.pkg/");
+    const char *path = at("a.pkg"), *file = at("a.pkg/file");
+    const char *slash = at("a.pkg/");
     stage_package(path, "first", true);
     assert_text(file, "first");
     stage_package(path, "never", false);
     assert_text(file, "first");
     stage_package(slash, "second", true); /* over a full directory */
     assert_text(file, "second");
-    assert_int_equal(entries_in_directory(), 1); /* no temporary is left */
+    assert_int_equal(entries_in(), 1); /* no temporary is left */
     path_remove(path);
-    free(path);
-    free(file);
-    free(slash);
 }
 
 static void test_stage_file(void **state)
 {
     (void)state;
-    char *path = in_directory("b");
+    const char *path = at("b");
     for (int i = 0; i < 2; i++) {
         staged_output stage;
         assert_ok(stage_file(&stage, path));
@@ -101,17 +77,15 @@ static void test_stage_file(void **state)
         assert_text(path, i ? "two" : "one");
     }
     path_remove(path);
-    free(path);
 }
 
 static void test_stage_nowhere(void **state)
 {
     (void)state;
     staged_output stage;
-    char *path = in_directory("missing/out");
+    const char *path = at("missing/out");
     assert_int_equal(stage_directory(&stage, path), PAL_ERROR_IO);
     assert_non_null(strstr(pal_error_message(), path));
-    free(path);
 }
 
 static bool skip_b(void *user, const char *relative)
@@ -123,9 +97,9 @@ static bool skip_b(void *user, const char *relative)
 static void test_copy(void **state)
 {
     (void)state;
-    char *from = in_directory("from"), *to = in_directory("to"), *sub = in_directory("from/sub");
-    char *a = in_directory("from/sub/a"), *b = in_directory("from/sub/b");
-    char *copied = in_directory("to/sub/a"), *skipped = in_directory("to/sub/b");
+    const char *from = at("from"), *to = at("to"), *sub = at("from/sub");
+    const char *a = at("from/sub/a"), *b = at("from/sub/b");
+    const char *copied = at("to/sub/a"), *skipped = at("to/sub/b");
     uint64_t bytes;
     assert_int_equal(mkdir(from, 0777), 0);
     assert_int_equal(mkdir(sub, 0777), 0);
@@ -138,9 +112,6 @@ static void test_copy(void **state)
     assert_int_equal(bytes, 12);
     path_remove(from);
     path_remove(to);
-    char *paths[] = {from, to, sub, a, b, copied, skipped};
-    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
-        free(paths[i]);
 }
 
 static void test_path_is_inside(void **state)
@@ -161,7 +132,7 @@ static void test_writer(void **state)
 {
     (void)state;
     enum { BIG = 700 * 1024 };
-    char *path = in_directory("w");
+    const char *path = at("w");
     unsigned char *data = malloc(BIG);
     uint64_t seed = 5;
     for (size_t i = 0; i < BIG; i++)
@@ -185,7 +156,6 @@ static void test_writer(void **state)
     assert_memory_equal(map.data + 64, data, BIG);
     file_map_close(&map);
     path_remove(path);
-    free(path);
     free(data);
 }
 

@@ -7,53 +7,12 @@
 #include "base/half.h"
 #include "format/format.h"
 
-static char directory[] = "/tmp/palettize-test-XXXXXX";
-
-static int make_directory(void **state)
-{
-    (void)state;
-    return mkdtemp(directory) ? 0 : -1;
-}
-
-static int remove_directory(void **state)
-{
-    (void)state;
-    path_remove(directory);
-    return 0;
-}
-
-static pal_options *options_with(const char *const *pairs)
-{
-    pal_options *options;
-    assert_ok(pal_options_new(&options));
-    for (; *pairs; pairs += 2)
-        assert_ok(pal_options_set(options, pairs[0], pairs[1]));
-    return options;
-}
-
-/* The dense values of weight i of an open model, in fresh memory. */
-static void *dense_values(const pal_model *model, size_t i)
-{
-    const model_weight *weight = &model->weights[i];
-    size_t bytes = weight->info.elements * pal_dtype_bits(weight->info.dtype) / 8;
-    void *values = malloc(bytes);
-    if (weight->info.storage == PAL_STORAGE_DENSE) {
-        memcpy(values, weight->dense, bytes);
-    } else {
-        palette *palette;
-        assert_ok(model->format->read_palette(model, i, &palette));
-        assert_ok(palette_decode(palette, values));
-        palette_free(palette);
-    }
-    return values;
-}
-
 /* Compresses, saves, reads back, decompresses, saves, reads back: every stage must agree with the
  * report and with the stage before. */
 static void round_trip(const char *const *pairs)
 {
-    char *small = path_join(directory, "small.mlpackage");
-    char *plain = path_join(directory, "plain.mlpackage");
+    const char *small = in("small.mlpackage");
+    const char *plain = in("plain.mlpackage");
     pal_options *options = options_with(pairs);
     pal_model *original, *model, *saved, *dense;
     pal_report *report;
@@ -67,15 +26,10 @@ static void round_trip(const char *const *pairs)
 
     assert_ok(pal_model_open(small, &saved));
     assert_int_equal(pal_model_weight_count(saved), pal_model_weight_count(original));
-    size_t compressed = 0;
+    assert_true(assert_reported(report, saved) >= 6);
     for (size_t i = 0; i < pal_report_count(report); i++) {
         const pal_report_entry *entry = pal_report_get(report, i);
         const pal_weight *weight = pal_model_weight(saved, i);
-        assert_string_equal(entry->weight.name, weight->name);
-        assert_int_equal(entry->weight.storage, weight->storage);
-        assert_int_equal(entry->weight.nbits, weight->nbits);
-        assert_int_equal(entry->weight.num_luts, weight->num_luts);
-        assert_int_equal(entry->weight.bytes, weight->bytes);
         uint16_t *before = dense_values(original, i), *after = dense_values(saved, i);
         double error = 0;
         for (uint64_t e = 0; e < weight->elements; e++) {
@@ -83,16 +37,14 @@ static void round_trip(const char *const *pairs)
             error += d * d;
         }
         if (entry->status == PAL_WEIGHT_COMPRESSED) {
-            compressed++;
             /* distances between vectors are summed in float32 */
             assert_true(fabs(error / (double)weight->elements - entry->mse) <= 1e-5 * entry->mse);
         } else {
-            assert_true(error == 0 && *entry->reason);
+            assert_true(error == 0);
         }
         free(before);
         free(after);
     }
-    assert_true(compressed >= 6);
 
     pal_report *back;
     assert_ok(pal_decompress(saved, NULL, NULL, &back));
@@ -113,8 +65,6 @@ static void round_trip(const char *const *pairs)
     pal_model_free(saved);
     pal_model_free(dense);
     pal_options_free(options);
-    free(small);
-    free(plain);
 }
 
 static void test_per_tensor(void **state)
@@ -188,7 +138,7 @@ static void test_custom(void **state)
 static void test_unique(void **state)
 {
     (void)state;
-    char *plain = path_join(directory, "plain.mlpackage");
+    const char *plain = in("plain.mlpackage");
     pal_model *model;
     pal_report *report;
     round_trip((const char *const[]){"nbits", "4", NULL}); /* leaves plain.mlpackage */
@@ -218,14 +168,13 @@ static void test_unique(void **state)
     pal_report_free(report);
     pal_model_free(original);
     pal_options_free(options);
-    free(plain);
 }
 
 /* Saved twice, with different numbers of threads: the same bytes. */
 static void test_deterministic(void **state)
 {
     (void)state;
-    char *paths[2] = {path_join(directory, "one.mlpackage"), path_join(directory, "two.mlpackage")};
+    const char *const paths[] = {in("one.mlpackage"), in("two.mlpackage")};
     for (int i = 0; i < 2; i++) {
         pal_model *model;
         pal_options *options =
@@ -242,18 +191,10 @@ static void test_deterministic(void **state)
                                         "Data/com.apple.CoreML/weights/weight.bin"};
     for (size_t f = 0; f < sizeof files / sizeof *files; f++) {
         char *a = path_join(paths[0], files[f]), *b = path_join(paths[1], files[f]);
-        file_map x, y;
-        assert_ok(file_map_open(a, &x));
-        assert_ok(file_map_open(b, &y));
-        assert_int_equal(x.size, y.size);
-        assert_memory_equal(x.data, y.data, x.size);
-        file_map_close(&x);
-        file_map_close(&y);
+        assert_same_files(a, b);
         free(a);
         free(b);
     }
-    free(paths[0]);
-    free(paths[1]);
 }
 
 static bool stop_at_once(void *user, uint64_t done, uint64_t total, const char *what)
@@ -290,7 +231,7 @@ static void test_refused(void **state)
     assert_int_equal(pal_model_open(directory, &model), PAL_ERROR_FORMAT);
     assert_ok(pal_model_open(EXAMPLE_PACKAGE, &model));
     assert_int_equal(pal_model_save(model, "/nowhere/out.mlpackage", NULL), PAL_ERROR_IO);
-    char *full = path_join(directory, "full"), *file = path_join(directory, "full/precious");
+    const char *full = in("full"), *file = in("full/precious");
     file_writer writer;
     staged_output stage;
     assert_ok(stage_directory(&stage, full));
@@ -302,8 +243,6 @@ static void test_refused(void **state)
     assert_int_equal(pal_model_save(model, file, NULL), PAL_ERROR_IO);
     assert_null(pal_model_weight(model, pal_model_weight_count(model)));
     pal_model_free(model);
-    free(full);
-    free(file);
 }
 
 int main(void)

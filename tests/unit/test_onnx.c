@@ -5,42 +5,10 @@
 
 #include "base/file.h"
 #include "format/format.h"
-#include "palette/pack.h"
-
-static char directory[] = "/tmp/palettize-test-XXXXXX";
+#include "samples.h"
 
 static const char *const examples[] = {EXAMPLE_DIRECTORY "/fashion-mnist.onnx",
                                        EXAMPLE_DIRECTORY "/fashion-mnist-bn.onnx"};
-
-static int make_directory(void **state)
-{
-    (void)state;
-    return mkdtemp(directory) ? 0 : -1;
-}
-
-static int remove_directory(void **state)
-{
-    (void)state;
-    path_remove(directory);
-    return 0;
-}
-
-/* The dense values of weight i of an open model, in fresh memory. */
-static void *dense_values(const pal_model *model, size_t i)
-{
-    const model_weight *weight = &model->weights[i];
-    size_t bytes = weight->info.elements * pal_dtype_bits(weight->info.dtype) / 8;
-    void *values = malloc(bytes);
-    if (weight->info.storage == PAL_STORAGE_DENSE) {
-        memcpy(values, weight->dense, bytes);
-    } else {
-        palette *palette;
-        assert_ok(model->format->read_palette(model, i, &palette));
-        assert_ok(palette_decode(palette, values));
-        palette_free(palette);
-    }
-    return values;
-}
 
 static void assert_same_values(const pal_model *a, const pal_model *b)
 {
@@ -59,34 +27,18 @@ static void assert_same_values(const pal_model *a, const pal_model *b)
     }
 }
 
-/* Whether two files are the same bytes. */
-static bool same_files(const char *a, const char *b)
-{
-    file_map x, y;
-    assert_ok(file_map_open(a, &x));
-    assert_ok(file_map_open(b, &y));
-    bool same = x.size == y.size && memcmp(x.data, y.data, x.size) == 0;
-    file_map_close(&x);
-    file_map_close(&y);
-    return same;
-}
-
 /* ---------------------------------------------------------------- with the public interface */
 
 /* Compressed, saved, read back, decompressed, saved, read back: every stage agrees with the one
  * before. */
 static void round_trip(const char *example, const char *const *pairs)
 {
-    char *small = path_join(directory, "small.onnx"), *plain = path_join(directory, "plain.onnx");
-    char *again = path_join(directory, "again.onnx");
-    pal_options *options;
+    const char *small = in("small.onnx"), *plain = in("plain.onnx");
+    const char *again = in("again.onnx");
+    pal_options *options = options_with(pairs);
     pal_model *model, *saved, *dense;
     pal_report *report;
     uint64_t bytes, bytes_on_disk;
-    size_t compressed = 0;
-    assert_ok(pal_options_new(&options));
-    for (; *pairs; pairs += 2)
-        assert_ok(pal_options_set(options, pairs[0], pairs[1]));
     assert_ok(pal_model_open(example, &model));
     assert_string_equal(pal_model_format(model), "onnx");
     assert_ok(pal_compress(model, options, NULL, NULL, &report));
@@ -98,17 +50,7 @@ static void round_trip(const char *example, const char *const *pairs)
 
     assert_ok(pal_model_open(small, &saved));
     assert_same_values(model, saved);
-    for (size_t i = 0; i < pal_report_count(report); i++) {
-        const pal_report_entry *entry = pal_report_get(report, i);
-        const pal_weight *weight = pal_model_weight(saved, i);
-        assert_int_equal(entry->weight.storage, weight->storage);
-        assert_int_equal(entry->weight.nbits, weight->nbits);
-        assert_int_equal(entry->weight.num_luts, weight->num_luts);
-        assert_int_equal(entry->weight.bytes, weight->bytes);
-        assert_int_equal(entry->weight.channel_axis, weight->channel_axis);
-        compressed += entry->status == PAL_WEIGHT_COMPRESSED;
-    }
-    assert_int_equal(compressed, 6);
+    assert_int_equal(assert_reported(report, saved), 6);
     assert_ok(pal_model_save(saved, again, NULL)); /* nothing changed: nothing changes */
     assert_true(same_files(small, again));
 
@@ -125,9 +67,6 @@ static void round_trip(const char *example, const char *const *pairs)
     pal_model_free(saved);
     pal_model_free(dense);
     pal_options_free(options);
-    free(small);
-    free(plain);
-    free(again);
 }
 
 static void test_per_tensor(void **state)
@@ -172,7 +111,7 @@ static void test_grouped(void **state)
 static void test_untouched(void **state)
 {
     (void)state;
-    char *once = path_join(directory, "once.onnx"), *twice = path_join(directory, "twice.onnx");
+    const char *once = in("once.onnx"), *twice = in("twice.onnx");
     for (size_t e = 0; e < 2; e++) {
         pal_model *model, *saved;
         uint64_t bytes;
@@ -186,84 +125,19 @@ static void test_untouched(void **state)
         pal_model_free(model);
         pal_model_free(saved);
     }
-    free(once);
-    free(twice);
 }
 
 /* ---------------------------------------------------------------- every form of palette */
 
-typedef struct form {
-    unsigned nbits;
-    uint64_t blocks[4];
-    size_t vector_size, vector_axis;
-    bool integers, offsets, scaled;
-} form;
-
-static void fill_floats(float *values, uint64_t count, uint64_t *seed)
+static void check_form(const sample_form *form, uint64_t *seed)
 {
-    for (uint64_t i = 0; values && i < count; i++)
-        values[i] = (float)random_normal(seed);
-}
-
-/* A palette of this form with random content for a weight [32, 32, 3, 3]. */
-static palette *random_palette(const form *form, const pal_weight *weight, uint64_t *seed)
-{
-    palette *p = calloc(1, sizeof *p);
-    p->nbits = form->nbits;
-    p->dtype = PAL_FLOAT32;
-    p->lut_dtype = form->integers ? PAL_INT8 : PAL_FLOAT32;
-    p->rank = weight->rank;
-    p->vector_size = form->vector_size;
-    p->vector_axis = form->vector_axis;
-    memcpy(p->shape, weight->shape, sizeof p->shape);
-    memcpy(p->blocks, form->blocks, sizeof form->blocks);
-    const uint64_t count = palette_index_count(p), entries = palette_lut_elements(p);
-    const uint64_t tables = palette_num_luts(p);
-    uint8_t *indices = malloc(count);
-    for (uint64_t i = 0; i < count; i++)
-        indices[i] = (uint8_t)random_below(seed, 1u << form->nbits);
-    uint8_t *packed = palette_allocate(p, palette_index_bytes(p), 1);
-    pack_indices(indices, count, form->nbits, packed);
-    free(indices);
-    p->indices = packed;
-    if (form->integers) {
-        int8_t *lut = palette_allocate(p, entries, 1), *offset = NULL;
-        float *scale = palette_allocate(p, tables, sizeof *scale);
-        for (uint64_t i = 0; i < entries; i++)
-            lut[i] = (int8_t)random_bits(seed);
-        if (form->offsets)
-            offset = palette_allocate(p, tables, 1);
-        for (uint64_t i = 0; offset && i < tables; i++)
-            offset[i] = (int8_t)random_bits(seed);
-        fill_floats(scale, tables, seed);
-        p->lut = lut;
-        p->lut_offset = offset;
-        p->lut_scale = scale;
-    } else {
-        float *lut = palette_allocate(p, entries, sizeof *lut);
-        fill_floats(lut, entries, seed);
-        p->lut = lut;
-    }
-    if (form->scaled) {
-        float *scale = palette_allocate(p, p->shape[0], sizeof *scale);
-        fill_floats(scale, p->shape[0], seed);
-        for (size_t d = 0; d < p->rank; d++)
-            p->scale_shape[d] = d ? 1 : p->shape[0];
-        p->scale = scale;
-    }
-    return p;
-}
-
-static void check_form(const form *form, uint64_t *seed)
-{
-    char *path = path_join(directory, "form.onnx");
+    const char *path = in("form.onnx");
     pal_model *model, *saved;
-    size_t i = 0;
     assert_ok(pal_model_open(examples[0], &model));
-    while (strcmp(pal_model_weight(model, i)->name, "reduce.weight") != 0)
-        i++;
+    const size_t i = find_weight(model, "reduce.weight");
+    const pal_weight *info = pal_model_weight(model, i); /* [32, 32, 3, 3] */
     replacement r = {.weight = i,
-                     .palette = random_palette(form, pal_model_weight(model, i), seed)};
+                     .palette = sample_palette(form, PAL_FLOAT32, 4, info->shape, seed)};
     assert_ok(model->format->replace(model, &r, 1));
     assert_ok(pal_model_save(model, path, NULL));
     assert_ok(pal_model_open(path, &saved));
@@ -286,7 +160,6 @@ static void check_form(const form *form, uint64_t *seed)
     assert_same_values(model, saved);
     pal_model_free(model);
     pal_model_free(saved);
-    free(path);
 }
 
 static void test_forms(void **state)
@@ -296,42 +169,165 @@ static void test_forms(void **state)
     uint64_t seed = 5;
     for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
         const unsigned n = widths[w];
-        const form forms[] = {
-            {n, {1, 1, 1, 1}, 1, 0, false, false, false},
-            {n, {4, 1, 1, 1}, 1, 0, false, false, false},
-            {n, {32, 32, 3, 3}, 1, 0, false, false, false},
-            {n, {2, 16, 3, 1}, 1, 0, false, false, false},
-            {n, {1, 1, 1, 1}, 4, 0, false, false, false},
-            {n, {1, 1, 1, 1}, 2, 1, false, false, false},
-            {n, {1, 1, 1, 1}, 3, 3, false, false, false},
-            {n, {4, 2, 1, 1}, 2, 0, false, false, false},
-            {n, {16, 1, 1, 1}, 2, 0, false, false, false},
-            {n, {1, 1, 1, 1}, 1, 0, true, false, false},
-            {n, {8, 1, 1, 1}, 1, 0, true, true, false},
-            {n, {8, 1, 1, 1}, 2, 1, true, true, true},
-            {n, {1, 1, 1, 1}, 1, 0, false, false, true},
-            {n, {1, 4, 1, 1}, 2, 0, false, false, true},
+        const sample_form forms[] = {
+            {n, {1, 1, 1, 1}, 1, 0, 0, false, false},
+            {n, {4, 1, 1, 1}, 1, 0, 0, false, false},
+            {n, {32, 32, 3, 3}, 1, 0, 0, false, false},
+            {n, {2, 16, 3, 1}, 1, 0, 0, false, false},
+            {n, {1, 1, 1, 1}, 4, 0, 0, false, false},
+            {n, {1, 1, 1, 1}, 2, 1, 0, false, false},
+            {n, {1, 1, 1, 1}, 3, 3, 0, false, false},
+            {n, {4, 2, 1, 1}, 2, 0, 0, false, false},
+            {n, {16, 1, 1, 1}, 2, 0, 0, false, false},
+            {n, {1, 1, 1, 1}, 1, 0, PAL_INT8, false, false},
+            {n, {8, 1, 1, 1}, 1, 0, PAL_INT8, true, false},
+            {n, {8, 1, 1, 1}, 2, 1, PAL_INT8, true, true},
+            {n, {1, 1, 1, 1}, 1, 0, 0, false, true},
+            {n, {1, 4, 1, 1}, 2, 0, 0, false, true},
         };
         for (size_t f = 0; f < sizeof forms / sizeof *forms; f++)
             check_form(&forms[f], &seed);
     }
 }
 
-/* ---------------------------------------------------------------- damage */
+/* ---------------------------------------------------------------- graphs of all kinds */
 
-static void write_file(const char *path, const void *data, size_t size)
+static const sample_model plain = {.opset = 17, .ir_version = 8, .dtype = PAL_FLOAT32};
+
+/* Compresses what is in `from` with the configuration of that text; what is saved has the same
+ * values, names and functions. Returns how many weights were compressed. */
+static size_t compress_with(const char *from, const char *config)
 {
-    file_writer writer;
-    assert_ok(writer_open(&writer, path));
-    writer_write(&writer, data, size);
-    assert_ok(writer_close(&writer));
+    pal_options *options;
+    pal_model *model, *saved;
+    pal_report *report;
+    write_text(in("config.yaml"), config);
+    assert_ok(pal_options_new(&options));
+    assert_ok(pal_options_load(options, in("config.yaml")));
+    assert_ok(pal_model_open(from, &model));
+    assert_ok(pal_compress(model, options, NULL, NULL, &report));
+    assert_ok(pal_model_save(model, in("small.onnx"), NULL));
+    assert_ok(pal_model_open(in("small.onnx"), &saved));
+    assert_same_values(model, saved);
+    const size_t compressed = assert_reported(report, saved);
+    pal_report_free(report);
+    pal_model_free(model);
+    pal_model_free(saved);
+    pal_options_free(options);
+    return compressed;
 }
+
+/* Weights of different widths in one graph share what unpacks bytes only where it is the same. */
+static void test_widths_together(void **state)
+{
+    (void)state;
+    sample_onnx(directory, &plain);
+    assert_int_equal(compress_with(in("model.onnx"),
+                                   "global_config: {nbits: 1, weight_threshold: 0}\n"
+                                   "op_name_configs:\n"
+                                   "  conv.weight: {nbits: 4, weight_threshold: 0}\n"
+                                   "  up.weight: {nbits: 2, weight_threshold: 0}\n"
+                                   "  bias: {nbits: 3, weight_threshold: 0}\n"
+                                   "  linear.weight: {nbits: 6, weight_threshold: 0}\n"),
+                     5);
+}
+
+/* Graphs keep their names when the operators around them change. */
+static void test_branches(void **state)
+{
+    (void)state;
+    sample_model model = plain;
+    model.branches = true;
+    for (int s = STORED_RAW; s <= STORED_EXTERNAL; s++) {
+        model.storage = (sample_storage)s;
+        sample_onnx(directory, &model);
+        assert_int_equal(compress_with(in("model.onnx"), "global_config: {nbits: 4, "
+                                                         "weight_threshold: 0}\n"),
+                         7);
+    }
+}
+
+/* The file with one text in the place of another of the same length, wherever it is. */
+static void replace_text(const char *path, const char *old, const char *new)
+{
+    file_map map;
+    const size_t length = strlen(old);
+    size_t found = 0;
+    assert_int_equal(length, strlen(new));
+    assert_ok(file_map_open(path, &map));
+    const size_t size = map.size;
+    char *bytes = malloc(size);
+    memcpy(bytes, map.data, size);
+    file_map_close(&map);
+    for (size_t i = 0; i + length <= size; i++) {
+        if (memcmp(bytes + i, old, length) == 0) {
+            memcpy(bytes + i, new, length);
+            found++;
+        }
+    }
+    assert_true(found > 0);
+    write_data(path, bytes, size);
+    free(bytes);
+}
+
+/* Names that look like ours, in the model already: of values, and of what is used but not there. */
+static void test_names(void **state)
+{
+    (void)state;
+    static const char config[] = "global_config: {nbits: 4, weight_threshold: 0}\n";
+    static const char *const undefined[] = {"pal.0", "pal1.3", "pal99999999999999999999.0"};
+    sample_onnx(directory, &plain);
+    replace_text(in("model.onnx"), "conv.weight", "pal9999999.");
+    replace_text(in("model.onnx"), "linear.weight", "pal10000000.0");
+    assert_int_equal(compress_with(in("model.onnx"), config), 5);
+    for (size_t i = 0; i < sizeof undefined / sizeof *undefined; i++) {
+        sample_model model = plain;
+        model.undefined = undefined[i];
+        sample_onnx(directory, &model);
+        assert_int_equal(compress_with(in("model.onnx"), config), 5);
+    }
+    /* The last operator of a palette has a name of the model. */
+    sample_onnx(directory, &plain);
+    replace_text(in("model.onnx"), "bias", "pal.");
+    assert_int_equal(compress_with(in("model.onnx"), config), 5);
+    assert_int_equal(compress_with(in("small.onnx"), config), 0);
+}
+
+static void test_two_of_a_name(void **state)
+{
+    (void)state;
+    pal_model *model;
+    sample_onnx(directory, &plain);
+    replace_text(in("model.onnx"), "linear.weight", "shared.weight");
+    assert_fails(pal_model_open(in("model.onnx"), &model), PAL_ERROR_FORMAT,
+                 "two values of the name shared.weight");
+}
+
+/* A convolution whose groups are more than the channels. */
+static void test_groups(void **state)
+{
+    (void)state;
+    pal_model *model;
+    pal_options *options = options_with((const char *const[]){
+        "nbits", "2", "cluster_dim", "3", "weight_threshold", "0", "channel_axis", "0", NULL});
+    sample_onnx(directory, &plain);
+    replace_text(in("model.onnx"), "group\x18\x02", "group\x18\x09");
+    assert_ok(pal_model_open(in("model.onnx"), &model));
+    const size_t conv = find_weight(model, "conv.weight");
+    assert_non_null(strstr(pal_model_skip_reason(model, conv, options), "does not divide"));
+    assert_ok(pal_compress(model, options, NULL, NULL, NULL));
+    assert_int_equal(pal_model_weight(model, conv)->storage, PAL_STORAGE_DENSE);
+    pal_model_free(model);
+    pal_options_free(options);
+}
+
+/* ---------------------------------------------------------------- damage */
 
 /* A damaged file is refused, or does what it says; it never crashes. */
 static void test_damage(void **state)
 {
     (void)state;
-    char *small = path_join(directory, "small.onnx"), *bad = path_join(directory, "bad.onnx");
+    const char *small = in("small.onnx"), *bad = in("bad.onnx");
     uint64_t seed = 3;
     file_map map;
     round_trip(examples[0],
@@ -346,7 +342,7 @@ static void test_damage(void **state)
         for (unsigned n = random_below(&seed, 4); n > 0; n--)
             bytes[random_below(&seed, i % 2 ? 8192 : (unsigned)map.size)] =
                 (unsigned char)random_bits(&seed);
-        write_file(bad, bytes, size);
+        write_data(bad, bytes, size);
         pal_model *model;
         if (pal_model_open(bad, &model))
             continue;
@@ -356,26 +352,23 @@ static void test_damage(void **state)
     }
     free(bytes);
     file_map_close(&map);
-    free(small);
-    free(bad);
 }
 
 static void test_refused(void **state)
 {
     (void)state;
     pal_model *model;
-    char *path = path_join(directory, "empty.onnx");
-    write_file(path, "", 0);
+    const char *path = in("empty.onnx");
+    write_data(path, "", 0);
     assert_int_equal(pal_model_open(path, &model), PAL_ERROR_FORMAT);
     assert_non_null(strstr(pal_error_message(), "without a graph"));
-    write_file(path, "\x3a\xff\xff\xff\x0f", 5); /* a graph of 32 MiB */
+    write_data(path, "\x3a\xff\xff\xff\x0f", 5); /* a graph of 32 MiB */
     assert_int_equal(pal_model_open(path, &model), PAL_ERROR_FORMAT);
     assert_ok(pal_model_open(examples[0], &model));
     assert_int_equal(pal_model_save(model, directory, NULL), PAL_ERROR_IO); /* kept */
     assert_int_equal(access(directory, F_OK), 0);
     assert_int_equal(pal_model_save(model, "/nowhere/out.onnx", NULL), PAL_ERROR_IO);
     pal_model_free(model);
-    free(path);
 }
 
 int main(void)
@@ -386,6 +379,11 @@ int main(void)
         cmocka_unit_test(test_tables_and_scales),
         cmocka_unit_test(test_untouched),
         cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_widths_together),
+        cmocka_unit_test(test_branches),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_two_of_a_name),
+        cmocka_unit_test(test_groups),
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_refused),
     };

@@ -1,7 +1,8 @@
 /* safetensors headers: what is refused and with which words, what is accepted, what names mean. */
-#include "safetensors_files.h"
+#include "testing.h"
 
 #include "format/safetensors/safetensors.h"
+#include "samples.h"
 
 /* ---------------------------------------------------------------- damaged headers */
 
@@ -65,14 +66,14 @@ static void test_damaged(void **state)
     (void)state;
     const unsigned char data[64] = {0};
     for (size_t i = 0; i < sizeof damaged / sizeof *damaged; i++) {
-        write_file(in("bad.safetensors"), damaged[i].header, 1, data, sizeof data);
+        sample_safetensors(in("bad.safetensors"), damaged[i].header, 1, data, sizeof data);
         assert_refused(damaged[i].header, damaged[i].reason);
     }
     char *deep = malloc(100001);
     memset(deep, '[', 100000);
     memcpy(deep, "{\"a\":", 5);
     deep[100000] = 0;
-    write_file(in("bad.safetensors"), deep, 1, data, sizeof data);
+    sample_safetensors(in("bad.safetensors"), deep, 1, data, sizeof data);
     assert_refused("deep", "depth");
     free(deep);
     static const unsigned char lengths[][9] = {
@@ -82,11 +83,11 @@ static void test_damaged(void **state)
         {1, 0, 0, 0, 0, 0, 0, 0, '{'},
     };
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
-        write_bytes(in("bad.safetensors"), lengths[i], sizeof *lengths);
+        write_data(in("bad.safetensors"), lengths[i], sizeof *lengths);
         assert_refused("a length", i == 1 || i == 2 ? "truncated" : "begin with {");
     }
     for (size_t size = 0; size < 8; size++) {
-        write_bytes(in("bad.safetensors"), lengths[1], size);
+        write_data(in("bad.safetensors"), lengths[1], size);
         assert_refused("a short file", "too few");
     }
 }
@@ -97,16 +98,17 @@ static void test_lenient(void **state)
     (void)state;
     const unsigned char data[64] = {0};
     pal_model *model;
-    write_file(in("in.safetensors"),
-               "{" TENSOR("a", "F32", "[2]", "8", "16") "," TENSOR(
-                   "b", "X9", "[2]", "20",
-                   "23") "," TENSOR("c", "F32", "[0,3]", "16",
-                                    "16") "," TENSOR("d", "F32", "[]", "32",
-                                                     "36") "," TENSOR("e", "F16",
-                                                                      "[1,1,1,1,1,1,1,1,1,1,1,1,1,"
-                                                                      "1,1,1,1,1,1]",
-                                                                      "36", "38") "}",
-               8, data, sizeof data);
+    sample_safetensors(
+        in("in.safetensors"),
+        "{" TENSOR("a", "F32", "[2]", "8", "16") "," TENSOR(
+            "b", "X9", "[2]", "20",
+            "23") "," TENSOR("c", "F32", "[0,3]", "16",
+                             "16") "," TENSOR("d", "F32", "[]", "32",
+                                              "36") "," TENSOR("e", "F16",
+                                                               "[1,1,1,1,1,1,1,1,1,1,1,1,1,"
+                                                               "1,1,1,1,1,1]",
+                                                               "36", "38") "}",
+        8, data, sizeof data);
     assert_ok(pal_model_open(in("in.safetensors"), &model));
     assert_int_equal(pal_model_weight_count(model), 2);
     assert_ok(pal_model_save(model, in("out.safetensors"), NULL));
@@ -162,7 +164,7 @@ static void test_damaged_palettes(void **state)
                  "\"data_offsets\":[32,%zu]}%s%s}",
                  description, bad[i].indices, bad[i].indices, bad[i].lut, 32 + 2 * entries,
                  *bad[i].more ? "," : "", bad[i].more);
-        write_file(in("bad.safetensors"), header, 8, data, sizeof data);
+        sample_safetensors(in("bad.safetensors"), header, 8, data, sizeof data);
         assert_refused(header, bad[i].reason);
     }
 }
@@ -211,10 +213,10 @@ static void test_taken_names(void **state)
     (void)state;
     unsigned char data[2 * 64 * 64 + 8] = {0};
     pal_model *model;
-    write_file(in("in.safetensors"),
-               "{" TENSOR("w", "F16", "[64,64]", "0", "8192") "," TENSOR("w.palette_lut", "F16",
-                                                                         "[4]", "8192", "8200") "}",
-               8, data, sizeof data);
+    sample_safetensors(in("in.safetensors"),
+                       "{" TENSOR("w", "F16", "[64,64]", "0", "8192") "," TENSOR(
+                           "w.palette_lut", "F16", "[4]", "8192", "8200") "}",
+                       8, data, sizeof data);
     assert_ok(pal_model_open(in("in.safetensors"), &model));
     assert_non_null(strstr(pal_model_skip_reason(model, 0, NULL), "names of its palette"));
     pal_model_free(model);

@@ -1,7 +1,9 @@
-/* Vector k-means against plain restarts of Lloyd's algorithm written here, and on edges. */
+/* Vector k-means against exhaustive search and plain restarts of Lloyd's algorithm written here,
+ * and on edges; its inner loops against plain ones. */
 #include "testing.h"
 
 #include "cluster/vector.h"
+#include "cluster/vector/nearest.h"
 
 /* Error of the best of `restarts` runs of Lloyd's algorithm from random vectors. */
 static double restarted(const vector_set *set, unsigned k, int restarts, uint64_t *seed)
@@ -71,43 +73,242 @@ static void test_against_restarts(void **state)
     }
 }
 
+/* Weighted squared error of a partition, given by a digit in base k for each vector. */
+static double partition_error(const vector_set *set, unsigned k, const unsigned *digits)
+{
+    double error = 0;
+    for (unsigned j = 0; j < k; j++) {
+        double mass = 0;
+        for (size_t i = 0; i < set->count; i++)
+            mass += digits[i] == j ? (double)set->importance[i] : 0;
+        for (size_t c = 0; c < set->dim && mass > 0; c++) {
+            double sum = 0, square = 0;
+            for (size_t i = 0; i < set->count; i++) {
+                const double x = (double)set->values[c * set->count + i];
+                const double w = digits[i] == j ? (double)set->importance[i] : 0;
+                sum += w * x;
+                square += w * x * x;
+            }
+            error += square - sum * sum / mass;
+        }
+    }
+    return error;
+}
+
+/* The least error of all partitions of the vectors into k. */
+static double exhaustive(const vector_set *set, unsigned k)
+{
+    unsigned digits[8] = {0};
+    double best = INFINITY;
+    for (;;) {
+        const double error = partition_error(set, k, digits);
+        best = error < best ? error : best;
+        size_t i = 1; /* the first vector stays in the first cluster */
+        while (i < set->count && ++digits[i] == k)
+            digits[i++] = 0;
+        if (i >= set->count)
+            return best;
+    }
+}
+
+/* On tiny problems the result is the optimum, also with weights, some of them zero, and duplicates.
+ */
+static void test_exhaustive(void **state)
+{
+    (void)state;
+    enum { N = 8 };
+    uint64_t seed = 2;
+    unsigned missed = 0;
+    for (unsigned t = 0; t < 200; t++) {
+        const size_t dim = 1 + t % 3;
+        const unsigned k = 2 + t / 3 % 3;
+        float values[3 * N], importance[N], centroids[4 * 3];
+        for (size_t i = 0; i < dim * N; i++)
+            values[i] = t % 2 ? (float)random_below(&seed, 4) : (float)random_normal(&seed);
+        for (size_t i = 0; i < N; i++)
+            importance[i] = t % 5 ? (float)random_below(&seed, 3) : 1;
+        const vector_set set = {N, dim, values, importance};
+        double error;
+        assert_ok(vector_kmeans(&set, k, 1, centroids));
+        assert_ok(vector_assign(&set, centroids, k, 1, NULL, &error));
+        const double least = exhaustive(&set, k);
+        assert_true(error <= 1.25 * least + 1e-9);
+        missed += error > least * (1 + 1e-5) + 1e-9;
+    }
+    assert_true(missed <= 4);
+}
+
+static void cluster_with(const vector_set *set, unsigned k, int threads, float *centroids,
+                         uint8_t *indices, double *error)
+{
+    assert_ok(vector_kmeans(set, k, threads, centroids));
+    assert_ok(vector_assign(set, centroids, k, threads, indices, error));
+}
+
 /* The same centroids and indices at any number of threads, on more than one piece and a sample. */
 static void test_threads(void **state)
 {
     (void)state;
-    enum { N = 70001, DIM = 2, K = 16 };
-    float *values = malloc(N * DIM * sizeof *values), *importance = malloc(N * sizeof *importance);
+    enum { N = 70001, MOST = 64 * 4 };
+    static const unsigned cases[][2] = {{2, 4}, {2, 16}, {4, 64}}; /* dim, k */
     uint8_t *indices[2] = {malloc(N), malloc(N)};
-    float centroids[2][K * DIM];
-    double error[2];
     uint64_t seed = 4;
-    for (size_t i = 0; i < N * DIM; i++)
-        values[i] = (float)random_normal(&seed);
-    for (size_t i = 0; i < N; i++)
-        importance[i] = (float)random_unit(&seed);
-    const vector_set set = {N, DIM, values, importance};
-    for (int t = 0; t < 2; t++) {
-        assert_ok(vector_kmeans(&set, K, t ? 3 : 1, centroids[t]));
-        assert_ok(vector_assign(&set, centroids[t], K, t ? 3 : 1, indices[t], &error[t]));
-    }
-    assert_memory_equal(centroids[0], centroids[1], sizeof centroids[0]);
-    assert_memory_equal(indices[0], indices[1], N);
-    assert_true(error[0] == error[1]);
-    double expected = 0; /* from the definition */
-    for (size_t i = 0; i < N; i++) {
-        double least = INFINITY;
-        for (unsigned j = 0; j < K; j++) {
-            double a = (double)values[i] - (double)centroids[0][2 * j];
-            double b = (double)values[N + i] - (double)centroids[0][2 * j + 1];
-            least = fmin(least, a * a + b * b);
+    for (size_t t = 0; t < sizeof cases / sizeof *cases; t++) {
+        const size_t dim = cases[t][0];
+        const unsigned k = cases[t][1];
+        float *values = malloc(N * dim * sizeof *values);
+        float *importance = malloc(N * sizeof *importance), centroids[2][MOST];
+        double error[2];
+        for (size_t i = 0; i < N * dim; i++)
+            values[i] = (float)random_normal(&seed);
+        for (size_t i = 0; i < N; i++)
+            importance[i] = (float)random_unit(&seed);
+        const vector_set set = {N, dim, values, importance};
+        cluster_with(&set, k, 1, centroids[0], indices[0], &error[0]);
+        for (int threads = 2; threads < 6; threads += 3) {
+            cluster_with(&set, k, threads, centroids[1], indices[1], &error[1]);
+            assert_memory_equal(centroids[0], centroids[1], k * dim * sizeof(float));
+            assert_memory_equal(indices[0], indices[1], N);
+            assert_true(error[0] == error[1]);
         }
-        expected += (double)importance[i] * least;
+        double expected = 0; /* from the definition */
+        for (size_t i = 0; i < N; i++) {
+            double least = INFINITY;
+            for (unsigned j = 0; j < k; j++) {
+                double d = 0;
+                for (size_t c = 0; c < dim; c++)
+                    d += pow((double)values[c * N + i] - (double)centroids[0][j * dim + c], 2);
+                least = fmin(least, d);
+            }
+            expected += (double)importance[i] * least;
+        }
+        assert_true(fabs(error[0] - expected) < 1e-5 * expected);
+        free(values);
+        free(importance);
     }
-    assert_true(fabs(error[0] - expected) < 1e-5 * expected);
-    free(values);
-    free(importance);
     free(indices[0]);
     free(indices[1]);
+}
+
+/* Values near the limits of single precision cluster like others. */
+static void test_scale(void **state)
+{
+    (void)state;
+    enum { N = 3000, DIM = 4, K = 32 };
+    float *values = malloc(N * DIM * sizeof *values), *scaled = malloc(N * DIM * sizeof *scaled);
+    float centroids[2][K * DIM];
+    uint8_t indices[2][N];
+    double error[2];
+    uint64_t seed = 5;
+    for (size_t i = 0; i < N * DIM; i++)
+        values[i] = (float)random_normal(&seed);
+    const vector_set set = {N, DIM, values, NULL}, other = {N, DIM, scaled, NULL};
+    cluster_with(&set, K, 1, centroids[0], indices[0], &error[0]);
+    for (int exponent = -100; exponent <= 120; exponent += 220) {
+        for (size_t i = 0; i < N * DIM; i++)
+            scaled[i] = ldexpf(values[i], exponent);
+        cluster_with(&other, K, 1, centroids[1], indices[1], &error[1]);
+        for (size_t i = 0; i < K * DIM; i++)
+            assert_true(centroids[1][i] == ldexpf(centroids[0][i], exponent));
+        assert_memory_equal(indices[0], indices[1], N);
+        assert_true(error[1] == ldexp(error[0], 2 * exponent));
+    }
+    free(values);
+    free(scaled);
+}
+
+/* Nearly all vectors are the same, and a sample sees few of the others: clusters that it left empty
+ * must find them. The same vectors with importance in place of repetition are the reference. */
+static void test_rare(void **state)
+{
+    (void)state;
+    enum { N = 90000, RARE = 300, DIM = 2 };
+    float *values = calloc(N * DIM, sizeof *values), few[(RARE + 1) * DIM], importance[RARE + 1];
+    float centroids[256 * DIM];
+    uint64_t seed = 6;
+    for (size_t i = 0; i < RARE; i++) {
+        importance[i] = 1;
+        for (size_t c = 0; c < DIM; c++)
+            values[c * N + 299 * i] = few[c * (RARE + 1) + i] = (float)random_normal(&seed);
+    }
+    importance[RARE] = N - RARE;
+    few[RARE] = few[2 * RARE + 1] = 0;
+    const vector_set set = {N, DIM, values, NULL}, weighted = {RARE + 1, DIM, few, importance};
+    for (unsigned k = 4; k <= 256; k *= 4) {
+        double error, reference;
+        cluster_with(&set, k, 1, centroids, NULL, &error);
+        cluster_with(&weighted, k, 1, centroids, NULL, &reference);
+        assert_true(error < 1.15 * reference);
+        assert_true(reference < 1.15 * error);
+    }
+    free(values);
+}
+
+/* No vector counts: any centroids will do. */
+static void test_no_importance(void **state)
+{
+    (void)state;
+    enum { N = 1000, DIM = 2, K = 16 };
+    float values[N * DIM], importance[N] = {0}, centroids[K * DIM];
+    uint64_t seed = 7;
+    for (size_t i = 0; i < N * DIM; i++)
+        values[i] = (float)random_normal(&seed);
+    const vector_set set = {N, DIM, values, importance};
+    double error;
+    cluster_with(&set, K, 1, centroids, NULL, &error);
+    assert_true(error == 0);
+    for (size_t i = 0; i < K * DIM; i++)
+        assert_true(isfinite(centroids[i]));
+}
+
+/* tile_nearest() finds the nearest of all centroids among those that sites_near() leaves, at every
+ * number of components and from any anchor. */
+static void test_nearest(void **state)
+{
+    (void)state;
+    enum { DIM = 9 };
+    uint64_t seed = 8;
+    for (unsigned t = 0; t < 500; t++) {
+        const size_t dim = 1 + t % DIM;
+        const unsigned k = 2 + random_below(&seed, 255);
+        float values[DIM * TILE], centroids[MOST_SITES * DIM], box[2 * DIM], distance[TILE];
+        float rows[MOST_SITES * (DIM + 3)];
+        uint8_t which[MOST_SITES], nearest[TILE];
+        for (size_t c = 0; c < dim; c++) {
+            const float middle = (float)random_normal(&seed);
+            for (size_t i = 0; i < TILE; i++)
+                values[c * TILE + i] = middle + 0.2F * (float)random_normal(&seed);
+        }
+        for (size_t i = 0; i < k * dim; i++)
+            centroids[i] = (float)random_normal(&seed);
+        sites s;
+        assert_ok(sites_init(&s, dim));
+        sites_set(&s, k, centroids);
+        tile_box(values, dim, box);
+        const unsigned except = t % 3 ? NOT_ONE : random_below(&seed, k);
+        unsigned anchor = random_below(&seed, k);
+        anchor = anchor == except ? (anchor + 1) % k : anchor;
+        const unsigned m = sites_near(&s, box, anchor, except, which, rows);
+        tile_nearest(values, dim, rows, which, m, distance, nearest);
+        for (size_t i = 0; i < TILE; i++) {
+            float least = INFINITY;
+            unsigned expected = 0;
+            for (unsigned j = 0; j < k; j++) {
+                float d = 0;
+                for (size_t c = 0; c < dim; c++) {
+                    const float difference = values[c * TILE + i] - centroids[j * dim + c];
+                    d += difference * difference;
+                }
+                if (j != except && d < least) {
+                    least = d;
+                    expected = j;
+                }
+            }
+            assert_int_equal(nearest[i], expected);
+            assert_true(distance[i] == least);
+        }
+        sites_free(&s);
+    }
 }
 
 /* Fewer distinct vectors than centroids: no error is left. */
@@ -129,13 +330,23 @@ static void test_few_distinct(void **state)
     }
     const vector_set one = {1, DIM, values, NULL};
     assert_ok(vector_kmeans(&one, 256, 1, centroids));
+    float zeros[] = {0, -0.0F, 0, 0}; /* two vectors, the same */
+    const vector_set same = {2, DIM, zeros, NULL};
+    assert_ok(vector_kmeans(&same, 2, 1, centroids));
+    for (size_t i = 0; i < 4; i++)
+        assert_true(centroids[i] == 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_restarts),
+        cmocka_unit_test(test_exhaustive),
         cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_scale),
+        cmocka_unit_test(test_rare),
+        cmocka_unit_test(test_no_importance),
+        cmocka_unit_test(test_nearest),
         cmocka_unit_test(test_few_distinct),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

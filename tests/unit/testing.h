@@ -1,10 +1,11 @@
-/* cmocka, and a small deterministic random generator. */
+/* cmocka, and what the tests share: a scratch folder, files in it, models and their values. */
 #ifndef PAL_TESTS_TESTING_H
 #define PAL_TESTS_TESTING_H
 
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,32 +16,7 @@
 #undef fail /* the library has a function of that name */
 
 #include "palettize.h"
-
-/* SplitMix64. */
-static inline uint64_t random_bits(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
-/* Uniform in [0, 1). */
-static inline double random_unit(uint64_t *state)
-{
-    return (double)(random_bits(state) >> 11) * 0x1p-53;
-}
-
-static inline unsigned random_below(uint64_t *state, unsigned n)
-{
-    return (unsigned)(random_bits(state) % n);
-}
-
-static inline double random_normal(uint64_t *state)
-{
-    double u = random_unit(state), v = random_unit(state);
-    return sqrt(-2 * log(1 - u)) * cos(6.283185307179586 * v);
-}
+#include "random.h"
 
 #define assert_ok(call)                                                                            \
     do {                                                                                           \
@@ -49,5 +25,44 @@ static inline double random_normal(uint64_t *state)
             print_error("%s: %s\n", #call, pal_error_message());                                   \
         assert_int_equal(status_, PAL_OK);                                                         \
     } while (0)
+
+/* The call fails with this status, and the message has the text in it. */
+#define assert_fails(call, status, text)                                                           \
+    do {                                                                                           \
+        assert_int_equal(call, status);                                                            \
+        if (!strstr(pal_error_message(), text))                                                    \
+            print_error("%s: %s\n", #call, pal_error_message());                                   \
+        assert_non_null(strstr(pal_error_message(), text));                                        \
+    } while (0)
+
+/* ---------------------------------------------------------------- files */
+
+/* A scratch folder, for cmocka_run_group_tests(). */
+extern char directory[];
+int make_directory(void **state);
+int remove_directory(void **state);
+/* Zeroed memory that lives until the folder is removed. */
+void *keep_memory(size_t size);
+/* "directory/name", in such memory; folders above it are made. */
+const char *in(const char *name);
+
+void write_data(const char *path, const void *data, size_t size);
+void write_text(const char *path, const char *text);
+bool same_files(const char *a, const char *b);
+void assert_same_files(const char *a, const char *b);
+
+/* ---------------------------------------------------------------- models */
+
+/* From names and values, NULL at the end. */
+pal_options *options_with(const char *const *pairs);
+/* Opens, compresses with these options, saves. */
+void compress(const char *from, const char *to, const char *const *pairs);
+void decompress(const char *from, const char *to);
+/* The dense values of weight i of an open model, in fresh memory. */
+void *dense_values(const pal_model *model, size_t i);
+/* What was saved is what the report says; returns how many weights were compressed. */
+size_t assert_reported(const pal_report *report, const pal_model *saved);
+/* Which weight has that name; it must be there. */
+size_t find_weight(const pal_model *model, const char *name);
 
 #endif

@@ -82,7 +82,9 @@ static bool apply(fusing *f, product *p, const float *factors, const float *shif
         float *weights = new_constant(f, rank, shape, &inputs[1]);
         if (!weights)
             return false;
-        scale_weights(f, p, factors, value_at(f, p->node->inputs[1])->constant->data, weights);
+        const graph_tensor *before = value_at(f, p->node->inputs[1])->constant;
+        scale_weights(f, p, factors, before->data, weights);
+        graph_tensor_release(before);
     }
     if (shifts || inputs[2] != GRAPH_NONE) {
         const size_t before = inputs[2];

@@ -12,19 +12,30 @@ typedef struct rule {
     rewrite rewrite;
 } rule;
 
+/* clang-format off */
 static const rule recognising[] = {
-    {OP_TRANSPOSE, fuse_transposes}, {OP_CLIP, fuse_clip},
-    {OP_BINARY, fuse_function},      {OP_BINARY, fuse_layer_norm},
-    {OP_BINARY, fuse_rms_norm},      {OP_BINARY, fuse_norm_scale},
-    {OP_BINARY, fuse_norm_shift},    {OP_MATMUL, fuse_transposed_operand},
-    {OP_MATMUL, fuse_attention},     {OP_TRANSPOSE, fuse_heads},
+    {OP_TRANSPOSE, fuse_transposes},
+    {OP_RESHAPE, fuse_flat_softmax},
+    {OP_CLIP, fuse_clip},
+    {OP_BINARY, fuse_function},
+    {OP_BINARY, fuse_layer_norm},
+    {OP_BINARY, fuse_rms_norm},
+    {OP_BINARY, fuse_norm_scale},
+    {OP_BINARY, fuse_norm_shift},
+    {OP_MATMUL, fuse_transposed_operand},
+    {OP_MATMUL, fuse_attention},
+    {OP_TRANSPOSE, fuse_heads},
 };
 
 static const rule joining[] = {
-    {OP_CONV, fuse_pad},     {OP_BATCH_NORM, fuse_batch_norm},
-    {OP_BINARY, fuse_scale}, {OP_BINARY, fuse_bias},
-    {OP_BINARY, fuse_sum},   {OP_UNARY, fuse_activation},
+    {OP_CONV, fuse_pad},
+    {OP_BATCH_NORM, fuse_batch_norm},
+    {OP_BINARY, fuse_scale},
+    {OP_BINARY, fuse_bias},
+    {OP_BINARY, fuse_sum},
+    {OP_UNARY, fuse_activation},
 };
+/* clang-format on */
 
 static void use(fusing *f, size_t value, size_t node)
 {
@@ -110,16 +121,6 @@ static pal_status rewrite_all(fusing *f, const rule *rules, size_t count)
     return status;
 }
 
-static void sweep(fusing *f)
-{
-    graph_branch *main = &f->graph->main;
-    size_t kept = 0;
-    for (size_t i = 0; i < main->node_count; i++)
-        if (is_alive(f, &main->nodes[i]))
-            main->nodes[kept++] = main->nodes[i];
-    main->node_count = kept;
-}
-
 pal_status graph_fuse(graph *graph)
 {
     fusing f = {.graph = graph};
@@ -129,7 +130,7 @@ pal_status graph_fuse(graph *graph)
     if (!status)
         status = rewrite_all(&f, joining, sizeof joining / sizeof *joining);
     if (!status)
-        sweep(&f);
+        status = graph_drop_dead(graph);
     free(f.uses);
     free(f.producer);
     free(f.consumer);

@@ -83,6 +83,7 @@ bool fuse_heads(fusing *f, graph_node *node);
 /* shape.c: what only moves elements */
 bool fuse_transposes(fusing *f, graph_node *node);
 bool fuse_transposed_operand(fusing *f, graph_node *node);
+bool fuse_flat_softmax(fusing *f, graph_node *node);
 bool fuse_pad(fusing *f, graph_node *node);
 
 /* The permutation of a transposition, written out. */

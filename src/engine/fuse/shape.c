@@ -59,6 +59,35 @@ bool fuse_transposed_operand(fusing *f, graph_node *node)
     return false;
 }
 
+static const graph_node *only_view(const fusing *f, size_t value)
+{
+    static const graph_op views[] = {OP_RESHAPE, OP_FLATTEN, OP_SQUEEZE, OP_UNSQUEEZE};
+    for (size_t i = 0; i < sizeof views / sizeof *views; i++) {
+        const graph_node *node = only_maker_of(f, value, views[i]);
+        if (node)
+            return node;
+    }
+    return NULL;
+}
+
+/* reshape - softmax along the last dimension - reshape back */
+bool fuse_flat_softmax(fusing *f, graph_node *node)
+{
+    graph_node *softmax = only_maker_of(f, node->inputs[0], OP_SOFTMAX);
+    const graph_node *flat = softmax ? only_view(f, softmax->inputs[0]) : NULL;
+    if (!flat || !same_shape(f, flat->inputs[0], node->outputs[0]))
+        return false;
+    const graph_value *x = value_at(f, flat->inputs[0]), *y = value_at(f, softmax->inputs[0]);
+    const int64_t axis = softmax->attributes.softmax.axis;
+    if (!x->rank || !y->rank || (axis != -1 && axis != (int64_t)y->rank - 1) ||
+        x->shape[x->rank - 1] != y->shape[y->rank - 1])
+        return false;
+    softmax->inputs[0] = flat->inputs[0];
+    softmax->attributes.softmax.axis = -1;
+    move_node(softmax, node);
+    return true;
+}
+
 /* pad with zeros - conv */
 bool fuse_pad(fusing *f, graph_node *node)
 {

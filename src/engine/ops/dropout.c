@@ -12,6 +12,8 @@ static pal_status run_mask(const step *step)
 static pal_status forward(plan *plan, const graph_node *node)
 {
     buffer *x, *mask;
+    if (plan_get_options(plan)->training)
+        return fail(PAL_ERROR_UNSUPPORTED, "dropout that drops");
     pal_status status = plan_buffer_in(plan, node->inputs[0], NULL, &x);
     if (!status)
         status = plan_new_view(plan, node->outputs[0], x);

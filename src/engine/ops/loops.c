@@ -250,7 +250,9 @@ static int64_t power(int64_t base, int64_t exponent)
     F(MAX, p > q ? p : q)                                                                          \
     F(BIT_AND, p &q)                                                                               \
     F(BIT_OR, p | q)                                                                               \
-    F(BIT_XOR, p ^ q)
+    F(BIT_XOR, p ^ q)                                                                              \
+    F(SHIFT_LEFT, q<0 || q> 63 ? 0 : wrap((uint64_t)p << q))                                       \
+    F(SHIFT_RIGHT, p >> (q < 0 || q > 63 ? 63 : q))
 #define BOOL_PAIRS(F)                                                                              \
     F(EQUAL, p == q)                                                                               \
     F(NOT_EQUAL, p != q)                                                                           \

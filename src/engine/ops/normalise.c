@@ -97,6 +97,13 @@ typedef struct row_factors {
     float mean, factor;
 } row_factors;
 
+/* 1 / max(norm, epsilon), and of a row of zeros 0: it stays as it is. */
+static inline float inverse_norm(float norm, float epsilon)
+{
+    norm = norm < epsilon ? epsilon : norm;
+    return norm == 0 ? 0 : 1 / norm;
+}
+
 WIDE static row_factors factors_of(row_norm kind, int64_t n, const float *x, float epsilon)
 {
     row_factors f = {0, 0};
@@ -107,8 +114,8 @@ WIDE static row_factors factors_of(row_norm kind, int64_t n, const float *x, flo
         f.factor = 1 / sqrtf(squares_of(n, x, f.mean) / count + epsilon);
         break;
     case ROW_RMS: f.factor = 1 / sqrtf(squares_of(n, x, 0) / count + epsilon); break;
-    case ROW_L1: f.factor = 1 / fmaxf(absolutes_of(n, x, 0), epsilon); break;
-    case ROW_L2: f.factor = 1 / fmaxf(sqrtf(squares_of(n, x, 0)), epsilon); break;
+    case ROW_L1: f.factor = inverse_norm(absolutes_of(n, x, 0), epsilon); break;
+    case ROW_L2: f.factor = inverse_norm(sqrtf(squares_of(n, x, 0)), epsilon); break;
     }
     return f;
 }

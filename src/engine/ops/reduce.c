@@ -199,6 +199,7 @@ static pal_status run(const step *step)
     const buffer *x = step->reads[0], *y = step->writes[0];
     const int64_t results = (int64_t)y->elements;
     const bool wide = results * it->count > PARALLEL_ELEMENTS;
+    (void)wide; /* without OpenMP */
     if (x->type != GRAPH_FLOAT) {
 #pragma omp parallel for schedule(static) if (wide)
         for (int64_t i = 0; i < results; i++) {

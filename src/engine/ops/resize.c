@@ -38,13 +38,16 @@ static double source_place(const graph_node *node, int64_t at, int64_t from, int
                            double scale, double roi_begin, double roi_end)
 {
     const double x = (double)at, in = (double)from, out = (double)to;
+    /* Where the file gives scales, their product with the extent need not be whole: corners are
+     * aligned with that. */
+    const double last = scale * in - 1;
     switch (node->attributes.resize.coordinates) {
     case COORDINATE_HALF_PIXEL_SYMMETRIC: {
         const double adjustment = out / (scale * in);
         return in / 2 * (1 - adjustment) + (x + 0.5) / scale - 0.5;
     }
     case COORDINATE_PYTORCH_HALF_PIXEL: return to > 1 ? (x + 0.5) / scale - 0.5 : 0;
-    case COORDINATE_ALIGN_CORNERS: return to > 1 ? x * (in - 1) / (out - 1) : 0;
+    case COORDINATE_ALIGN_CORNERS: return to > 1 ? x * (in - 1) / last : 0;
     case COORDINATE_ASYMMETRIC: return x / scale;
     case COORDINATE_TF_CROP_AND_RESIZE:
         return to > 1 ? roi_begin * (in - 1) + x * (roi_end - roi_begin) * (in - 1) / (out - 1)

@@ -21,7 +21,7 @@ typedef struct list {
 /* A value that is there already. */
 typedef struct known_value {
     const step *step;
-    const char *inputs[3]; /* of an operator: their names */
+    const char *inputs[3]; /* of an operator: their names, NULL behind the last */
     const char *name;
     struct known_value *next;
 } known_value;
@@ -29,9 +29,9 @@ typedef struct known_value {
 typedef struct emitter {
     onnx *state;
     mem_arena *arena;
-    unsigned long prefix; /* of helper names: "pal." or "pal1." and so on */
-    size_t names;         /* made so far */
-    bool failed;          /* out of memory */
+    size_t prefix; /* of helper names: "pal." or "pal1." and so on */
+    size_t names;  /* made so far */
+    bool failed;   /* out of memory */
     /* Of the graph at hand: */
     list nodes, tensors;
     Onnx__Tensor **at; /* what takes the place of each initializer */
@@ -63,40 +63,67 @@ static ProtobufCBinaryData text_of(const char *text)
 
 /* ---------------------------------------------------------------- names */
 
-/* Keeps the prefix apart from names of the model that look like ours. */
-static void avoid_name(emitter *e, ProtobufCBinaryData name)
+/* Notes the number in a name that looks like one of ours; of `count` such names the least number
+ * that none has is at most `count`. */
+static void note_number(bool *used, size_t count, ProtobufCBinaryData name)
 {
-    char digits[8] = "";
     const size_t length = match_prefix(name);
-    if (length == 0)
-        return;
-    for (size_t i = 3; i + 1 < length && i - 3 < sizeof digits - 1; i++)
-        digits[i - 3] = (char)name.data[i];
-    const unsigned long number = strtoul(digits, NULL, 10);
-    if (e->prefix <= number)
-        e->prefix = number + 1;
+    size_t number = 0;
+    for (size_t i = 3; i + 1 < length && number <= count; i++)
+        number = 10 * number + (size_t)(name.data[i] - '0');
+    if (length && number <= count)
+        used[number] = true;
 }
 
-static void choose_prefix(emitter *e)
+/* Notes all names that stay, those that are used but never defined included; or, with `used` NULL,
+ * counts names. */
+static size_t note_names(const pal_model *model, bool *used, size_t most)
 {
-    for (size_t g = 0; g < e->state->graph_count; g++) {
-        const onnx_graph *graph = &e->state->graphs[g];
+    const onnx *state = model->state;
+    size_t count = model->weight_count;
+    for (size_t i = 0; used && i < model->weight_count; i++)
+        note_number(used, most, state->places[i].name);
+    for (size_t g = 0; g < state->graph_count; g++) {
+        const onnx_graph *graph = &state->graphs[g];
         const Onnx__Graph *message = graph->message;
-        for (size_t i = 0; i < message->n_input; i++)
-            avoid_name(e, message->input[i]->name);
-        for (size_t i = 0; i < message->n_initializer; i++)
+        count += message->n_input + message->n_output + message->n_initializer;
+        for (size_t i = 0; used && i < message->n_input; i++)
+            note_number(used, most, message->input[i]->name);
+        for (size_t i = 0; used && i < message->n_output; i++)
+            note_number(used, most, message->output[i]->name);
+        for (size_t i = 0; used && i < message->n_initializer; i++)
             if (!graph->tensor_dropped[i])
-                avoid_name(e, message->initializer[i]->name);
-        for (size_t i = 0; i < message->n_node; i++)
-            for (size_t j = 0; !graph->node_dropped[i] && j < message->node[i]->n_output; j++)
-                avoid_name(e, message->node[i]->output[j]);
+                note_number(used, most, message->initializer[i]->name);
+        for (size_t i = 0; i < message->n_node; i++) {
+            const Onnx__Node *node = message->node[i];
+            const bool stays = used && !graph->node_dropped[i];
+            count += node->n_input + node->n_output;
+            for (size_t j = 0; stays && j < node->n_input; j++)
+                note_number(used, most, node->input[j]);
+            for (size_t j = 0; stays && j < node->n_output; j++)
+                note_number(used, most, node->output[j]);
+        }
     }
+    return count;
+}
+
+/* The least number whose names the model does not have. */
+static bool choose_prefix(emitter *e, const pal_model *model)
+{
+    const size_t count = note_names(model, NULL, 0);
+    bool *used = arena_zeroed(e->arena, count + 1);
+    if (!used)
+        return false;
+    note_names(model, used, count);
+    while (used[e->prefix])
+        e->prefix++;
+    return true;
 }
 
 /* Short, for a weight takes about ten names. */
 static const char *helper_name(emitter *e)
 {
-    char *name = e->prefix ? arena_printf(e->arena, "pal%lu.%zu", e->prefix, e->names++)
+    char *name = e->prefix ? arena_printf(e->arena, "pal%zu.%zu", e->prefix, e->names++)
                            : arena_printf(e->arena, "pal.%zu", e->names++);
     e->failed = e->failed || !name;
     return name ? name : "";
@@ -116,16 +143,15 @@ static uint32_t hash_step(const step *s, const char *const *inputs)
 {
     const tensor *c = &s->constant;
     uint32_t hash = hash_more(2166136261u, c->shape, sizeof c->shape);
-    if (s->operator) {
-        for (size_t i = 0; i < s->input_count; i++)
-            hash = hash_more(hash, inputs[i], strlen(inputs[i]) + 1);
+    for (size_t i = 0; i < s->input_count; i++)
+        hash = hash_more(hash, inputs[i], strlen(inputs[i]));
+    if (s->operator)
         return hash;
-    }
     return s->shared ? hash_more(hash, c->data, c->bytes)
                      : hash_more(hash, &c->data, sizeof c->data);
 }
 
-static bool same_value(const step *a, const step *b)
+static bool same_constant(const step *a, const step *b)
 {
     const tensor *x = &a->constant, *y = &b->constant;
     return a->shared == b->shared && x->dtype == y->dtype && x->rank == y->rank &&
@@ -133,13 +159,16 @@ static bool same_value(const step *a, const step *b)
            (x->data == y->data || (a->shared && memcmp(x->data, y->data, x->bytes) == 0));
 }
 
-static bool same_operator(const known_value *known, const step *s, const char *const *inputs)
+/* Whether the operators do the same with the same values. */
+static bool same_operator(const known_value *k, const step *s, const char *const *inputs)
 {
-    if (!known->step->operator|| strcmp(known->step->operator, s->operator) != 0 ||
-        known->step->input_count != s->input_count)
+    const step *other = k->step;
+    if (strcmp(other->operator, s->operator) != 0 || other->input_count != s->input_count ||
+        other->integer_count != s->integer_count ||
+        memcmp(other->integers, s->integers, s->integer_count * sizeof *s->integers) != 0)
         return false;
     for (size_t i = 0; i < s->input_count; i++)
-        if (strcmp(known->inputs[i], inputs[i]) != 0)
+        if (strcmp(k->inputs[i], inputs[i]) != 0)
             return false;
     return true;
 }
@@ -148,11 +177,15 @@ static bool same_operator(const known_value *known, const step *s, const char *c
  * also if they are the same data. */
 static const char *find_known(const emitter *e, const step *s, const char *const *inputs)
 {
-    if (s->operator&& !s->shared)
+    const bool is_operator = s->operator!= NULL;
+    if (is_operator && !s->shared)
         return NULL;
-    for (const known_value *k = e->known[hash_step(s, inputs) % BUCKETS]; k; k = k->next)
-        if (s->operator? same_operator(k, s, inputs) : !k->step->operator&& same_value(k->step, s))
+    for (const known_value *k = e->known[hash_step(s, inputs) % BUCKETS]; k; k = k->next) {
+        if (is_operator != (k->step->operator!= NULL))
+            continue;
+        if (is_operator ? same_operator(k, s, inputs) : same_constant(k->step, s))
             return k->name;
+    }
     return NULL;
 }
 
@@ -404,7 +437,8 @@ pal_status onnx_emit(pal_model *model, emission *emission)
         *added = (member){i, members[state->places[i].graph]};
         members[state->places[i].graph] = added;
     }
-    choose_prefix(e);
+    if (!choose_prefix(e, model))
+        return fail_memory("writing a model");
     pal_status status = PAL_OK;
     for (size_t g = 0; !status && g < state->graph_count; g++) {
         Onnx__Graph *message = state->graphs[g].message;

@@ -26,8 +26,13 @@ static bool dtype_is_float(pal_dtype dtype)
 
 /* ---------------------------------------------------------------- definitions */
 
+/* Within a graph a name stands for one value; it may hide one of a graph around it. */
 static pal_status define(walk *w, const definition *d)
 {
+    const definition *other = d->name.len ? scope_find(&w->scope, d->name) : NULL;
+    if (other && other->graph == d->graph)
+        return fail(PAL_ERROR_FORMAT, "%s: two values of the name %.*s", w->state->path,
+                    (int)(d->name.len < 200 ? d->name.len : 200), (const char *)d->name.data);
     return scope_push(&w->scope, d) ? PAL_OK : fail_memory("reading a model");
 }
 
@@ -52,7 +57,8 @@ static pal_status define_all(walk *w, size_t g)
         definition d = blank, *input = scope_find(&w->scope, graph->initializer[i]->name);
         d.name = graph->initializer[i]->name;
         d.initializer = i;
-        if (input && input->graph == g && input->input != NONE)
+        if (d.name.len && input && input->graph == g && input->input != NONE &&
+            input->initializer == NONE)
             input->initializer = i;
         else
             status = define(w, &d);
@@ -124,13 +130,9 @@ static pal_status find_palettes(walk *w, size_t g)
         if (!found)
             continue;
         definition *d = scope_find(&w->scope, graph->node[i]->output[0]);
-        if (!d || d->graph != g || d->node != i)
-            status = fail(PAL_ERROR_FORMAT, "%s: two values of one name", state->path);
-        else if (!holdings_reserve(&state->held, 1))
-            status = fail_memory("reading a palette");
-        if (status) {
+        if (!d || !holdings_reserve(&state->held, 1)) {
             palette_free(found);
-            return status;
+            return fail_memory("reading a palette");
         }
         holdings_keep_palette(&state->held, found);
         d->palette = found;
@@ -332,16 +334,19 @@ static pal_status use_inputs(walk *w, const Onnx__Node *node)
 
 static pal_status walk_graph(walk *w, Onnx__Graph *graph, const char *function, int depth);
 
-static pal_status walk_bodies(walk *w, size_t g, size_t n, int depth)
+/* The graphs in a node are named after it, by its number among the nodes that hold graphs: saving
+ * changes how many others there are. */
+static pal_status walk_bodies(walk *w, size_t g, size_t n, size_t *number, int depth)
 {
     const Onnx__Node *node = w->state->graphs[g].message->node[n];
     const char *outer = w->state->graphs[g].function;
     pal_status status = PAL_OK;
+    bool any = false;
     for (size_t i = 0; !status && i < node->n_attribute; i++) {
         const Onnx__Attribute *attribute = node->attribute[i];
         for (size_t j = 0; !status && j < attribute->n_graphs + (attribute->g != NULL); j++) {
             const char *function =
-                arena_printf(&w->state->edits, "%s/%zu/%.*s", outer, n,
+                arena_printf(&w->state->edits, "%s/%zu/%.*s", outer, *number,
                              (int)(attribute->name.len < 64 ? attribute->name.len : 64),
                              attribute->name.data ? (const char *)attribute->name.data : "");
             status =
@@ -349,8 +354,10 @@ static pal_status walk_bodies(walk *w, size_t g, size_t n, int depth)
                     ? walk_graph(w, j < attribute->n_graphs ? attribute->graphs[j] : attribute->g,
                                  function, depth + 1)
                     : fail_memory("reading a model");
+            any = true;
         }
     }
+    *number += any;
     return status;
 }
 
@@ -382,6 +389,7 @@ static pal_status walk_graph(walk *w, Onnx__Graph *graph, const char *function, 
 {
     onnx *state = w->state;
     const size_t g = state->graph_count, mark = w->scope.count;
+    size_t holders = 0;
     if (depth > MAX_GRAPH_DEPTH)
         return fail(PAL_ERROR_FORMAT, "%s: graphs nested too deeply", state->path);
     onnx_graph added = {
@@ -403,7 +411,7 @@ static pal_status walk_graph(walk *w, Onnx__Graph *graph, const char *function, 
             continue;
         status = use_inputs(w, graph->node[i]);
         if (!status)
-            status = walk_bodies(w, g, i, depth);
+            status = walk_bodies(w, g, i, &holders, depth);
     }
     if (!status)
         status = list_others(w, g, mark);

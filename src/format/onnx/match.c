@@ -422,7 +422,8 @@ pal_status match_palette(onnx *state, const scope *scope, size_t graph, size_t n
 {
     const Onnx__Node *root = state->graphs[graph].message->node[node];
     *found = NULL;
-    if (root->n_output != 1 || root->n_input == 0 || match_prefix(root->input[0]) == 0)
+    if (root->n_output != 1 || root->output[0].len == 0 || root->n_input == 0 ||
+        match_prefix(root->input[0]) == 0)
         return PAL_OK;
     palette p = {0};
     matching m = {.state = state, .scope = scope, .graph = graph, .p = &p};

@@ -315,6 +315,24 @@ static void remove_old_data(const saving *s)
     free(directory);
 }
 
+/* The data first. If the model does not follow they go again, unless the model that stays has the
+ * same. */
+static pal_status commit(saving *s)
+{
+    const bool data = s->emission.piece_count > 0;
+    struct stat info;
+    const bool there = data && stat(s->data_path, &info) == 0;
+    pal_status status = data ? stage_commit(&s->data_stage) : PAL_OK;
+    if (status)
+        return status;
+    status = stage_commit(&s->model_stage);
+    if (!status)
+        remove_old_data(s);
+    else if (data && !there)
+        path_remove(s->data_path);
+    return status;
+}
+
 static pal_status save_files(saving *s, pal_model *model, const char *path)
 {
     pal_status status = onnx_emit(model, &s->emission);
@@ -328,13 +346,7 @@ static pal_status save_files(saving *s, pal_model *model, const char *path)
         status = save_data(s);
     if (!status)
         status = save_model(s, path);
-    if (!status && s->emission.piece_count)
-        status = stage_commit(&s->data_stage);
-    if (!status)
-        status = stage_commit(&s->model_stage);
-    if (!status)
-        remove_old_data(s);
-    return status;
+    return status ? status : commit(s);
 }
 
 static pal_status onnx_save(pal_model *model, const char *path, uint64_t *bytes)

@@ -72,6 +72,57 @@ bool json_to_size(const json_t *json, uint64_t *out)
     return true;
 }
 
+json_t *json_from_shape(const uint64_t *shape, size_t rank)
+{
+    json_t *list = json_array();
+    for (size_t d = 0; list && d < rank; d++) {
+        if (json_array_append_new(list, json_integer((json_int_t)shape[d]))) {
+            json_decref(list);
+            list = NULL;
+        }
+    }
+    return list;
+}
+
+json_t *json_copy_members(json_t *object)
+{
+    json_t *copy = json_object();
+    if (copy && object && json_object_update(copy, object)) {
+        json_decref(copy);
+        copy = NULL;
+    }
+    return copy;
+}
+
+typedef struct text {
+    char *data;
+    size_t used, capacity;
+    bool failed;
+} text;
+
+static int add_text(const char *from, size_t size, void *user)
+{
+    text *t = user;
+    if (t->failed || !mem_grow((void **)&t->data, &t->capacity, t->used + size + 1, 1)) {
+        t->failed = true;
+        return -1;
+    }
+    memcpy(t->data + t->used, from, size);
+    t->used += size;
+    t->data[t->used] = 0;
+    return 0;
+}
+
+char *json_text(const json_t *json)
+{
+    text t = {0};
+    if (json_dump_callback(json, add_text, &t, JSON_COMPACT) || t.failed) {
+        free(t.data);
+        return NULL;
+    }
+    return t.data;
+}
+
 /* ---------------------------------------------------------------- one tensor */
 
 static pal_status read_shape(const json_t *shape, stored *out)

@@ -173,11 +173,9 @@ pal_status safetensors_read_palette(const pal_model *model, size_t weight, palet
 
 json_t *safetensors_describe(const palette *p)
 {
-    json_t *shape = json_array();
-    for (size_t d = 0; d < p->rank; d++)
-        json_array_append_new(shape, json_integer((json_int_t)p->shape[d]));
-    json_t *description = json_pack("{s:i, s:s, s:o}", "nbits", (int)p->nbits, "dtype",
-                                    element_type_of(p->dtype)->name, "shape", shape);
+    json_t *description =
+        json_pack("{s:i, s:s, s:o}", "nbits", (int)p->nbits, "dtype",
+                  element_type_of(p->dtype)->name, "shape", json_from_shape(p->shape, p->rank));
     if (description && p->vector_size > 1 &&
         json_object_set_new(description, "vector_axis", json_integer((json_int_t)p->vector_axis))) {
         json_decref(description);

@@ -65,6 +65,13 @@ pal_status json_parse(const char *path, const char *what, const void *text, size
                       json_t **out);
 /* Reads a dimension or an offset. */
 bool json_to_size(const json_t *json, uint64_t *out);
+/* A list of dimensions; NULL when out of memory. */
+json_t *json_from_shape(const uint64_t *shape, size_t rank);
+/* An object with the same members, or one without any for NULL; NULL when out of memory.
+ * (json_copy() gives what it could copy before it ran out.) */
+json_t *json_copy_members(json_t *object);
+/* As compact text; NULL when out of memory. (json_dumps() leaves out what it has no room for.) */
+char *json_text(const json_t *json);
 
 /* ---------------------------------------------------------------- names.c */
 

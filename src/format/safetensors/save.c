@@ -61,10 +61,7 @@ static pal_status add_part(new_file *file, const char *name, json_t *description
 
 static json_t *make_description(const char *type, const uint64_t *shape, size_t rank)
 {
-    json_t *dimensions = json_array();
-    for (size_t d = 0; d < rank; d++)
-        json_array_append_new(dimensions, json_integer((json_int_t)shape[d]));
-    return json_pack("{s:s, s:o}", "dtype", type, "shape", dimensions);
+    return json_pack("{s:s, s:o}", "dtype", type, "shape", json_from_shape(shape, rank));
 }
 
 static pal_status add_palette_part(new_file *file, const entry *entry, int number, pal_dtype dtype,
@@ -125,7 +122,7 @@ static pal_status add_entry(new_file *file, const entry *entry, const pal_weight
                                 .entry = entry});
     }
     const stored *tensor = entry->tensor;
-    return add_part(file, entry->name, json_copy(tensor->description),
+    return add_part(file, entry->name, json_copy_members(tensor->description),
                     &(part){.data = tensor->data,
                             .bytes = tensor->bytes,
                             .element = tensor->type ? tensor->type->bits / 8 : 1,
@@ -167,12 +164,12 @@ static pal_status place_parts(new_file *file)
 static json_t *make_metadata(const new_file *file)
 {
     json_t *old = json_object_get(file->shard->header, "__metadata__");
-    json_t *metadata = old ? json_copy(old) : json_object();
+    json_t *metadata = json_copy_members(old);
     json_object_del(metadata, VERSION_KEY);
     json_object_del(metadata, PALETTES_KEY);
     if (!json_object_size(file->palettes))
         return metadata;
-    char *text = json_dumps(file->palettes, JSON_COMPACT);
+    char *text = json_text(file->palettes);
     if (!text || json_object_set_new(metadata, VERSION_KEY, json_string(PALETTE_VERSION)) ||
         json_object_set_new(metadata, PALETTES_KEY, json_string(text))) {
         json_decref(metadata);
@@ -232,7 +229,7 @@ static void write_part(const new_file *file, file_writer *writer, const part *pa
 
 static pal_status write_file(const new_file *file, const char *path)
 {
-    char *text = json_dumps(file->header, JSON_COMPACT);
+    char *text = json_text(file->header);
     if (!text)
         return fail_memory("writing a header");
     const size_t length = strlen(text);
@@ -289,11 +286,12 @@ static int write_json(const char *text, size_t size, void *writer)
 static pal_status save_index(const new_checkpoint *new, const char *path)
 {
     const safetensors *state = new->model->state;
-    const json_t *old = json_object_get(state->index, "metadata");
-    json_t *index = json_copy(state->index);
-    json_t *metadata = json_is_object(old) ? json_copy((json_t *)old) : json_object();
+    json_t *old = json_object_get(state->index, "metadata");
+    json_t *index = json_copy_members(state->index);
+    json_t *metadata = json_copy_members(json_is_object(old) ? old : NULL);
     pal_status status = PAL_OK;
-    if (json_object_set_new(metadata, "total_size", json_integer((json_int_t) new->bytes)) ||
+    if (!index || !metadata ||
+        json_object_set_new(metadata, "total_size", json_integer((json_int_t) new->bytes)) ||
         json_object_set(index, "metadata", metadata) ||
         json_object_set(index, "weight_map", new->weight_map))
         status = fail_memory("writing an index");

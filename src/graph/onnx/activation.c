@@ -37,7 +37,11 @@ static void lower_gelu(lowering *low, int kind)
 static void lower_prelu(lowering *low, int kind)
 {
     (void)kind;
-    give(low, 0, emit(low, OP_PRELU, NULL, VALUES(need(low, 0), need(low, 1))));
+    const size_t x = need(low, 0);
+    size_t slope = need(low, 1);
+    if (low->opset < 7) /* one for all channels, or for each */
+        slope = emit_from_axis(low, slope, x, 1);
+    give(low, 0, emit(low, OP_PRELU, NULL, VALUES(x, slope)));
 }
 
 /* Before opset 13 the input was seen as a matrix whose rows begin at the axis. */

@@ -1,9 +1,19 @@
 /* Operators element by element: arithmetic, comparison, logic, casts. */
 #include "graph/onnx/lowering.h"
 
+/* The second operand. Before opset 7 it could broadcast from an axis on. */
+static size_t second(lowering *low, size_t first)
+{
+    const size_t operand = need(low, 1);
+    return low->opset < 7 && attribute_int(low, "broadcast", 0) && attribute(low, "axis")
+               ? emit_from_axis(low, operand, first, attribute_int(low, "axis", 0))
+               : operand;
+}
+
 static void lower_binary(lowering *low, int kind)
 {
-    give(low, 0, emit_binary(low, (binary_kind)kind, need(low, 0), need(low, 1)));
+    const size_t first = need(low, 0);
+    give(low, 0, emit_binary(low, (binary_kind)kind, first, second(low, first)));
 }
 
 static void lower_mod(lowering *low, int kind)
@@ -17,7 +27,7 @@ static void lower_mod(lowering *low, int kind)
 static void lower_pow(lowering *low, int kind)
 {
     (void)kind;
-    size_t base = need(low, 0), exponent = need(low, 1);
+    size_t base = need(low, 0), exponent = second(low, base);
     const pal_dtype dtype = value_dtype(low, base);
     const bool whole = value_type(low, base) == GRAPH_INT;
     if (low->status)
@@ -34,16 +44,15 @@ static void lower_pow(lowering *low, int kind)
     give(low, 0, result);
 }
 
-/* x 2^y, or x / 2^y rounded down. */
+/* In 64 bits, and then in those of its type. */
 static void lower_shift(lowering *low, int kind)
 {
     (void)kind;
     const size_t x = need(low, 0), y = need(low, 1);
     const pal_dtype dtype = value_dtype(low, x);
     const bool right = attribute_is(low, "direction", "RIGHT");
-    const size_t factor = emit_binary(low, BINARY_POW, const_int(low, 2), y);
-    const size_t result = emit_binary(low, right ? BINARY_FLOOR_DIV : BINARY_MUL, x, factor);
-    give(low, 0, right ? result : emit_cast(low, result, dtype));
+    const size_t result = emit_binary(low, right ? BINARY_SHIFT_RIGHT : BINARY_SHIFT_LEFT, x, y);
+    give(low, 0, emit_cast(low, result, dtype));
 }
 
 /* Any number of operands, two at a time. */

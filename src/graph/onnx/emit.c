@@ -230,3 +230,72 @@ size_t emit_shape(lowering *low, size_t x, int64_t start, int64_t end)
     const op_attributes attributes = {.shape = {start, end}};
     return emit(low, OP_SHAPE, &attributes, VALUES(x));
 }
+
+size_t emit_extent(lowering *low, size_t x, int64_t axis)
+{
+    return emit_shape(low, x, axis, axis == -1 ? INT64_MAX : axis + 1);
+}
+
+size_t emit_length(lowering *low, size_t x, int64_t axis)
+{
+    return emit(low, OP_SQUEEZE, NULL, VALUES(emit_extent(low, x, axis)));
+}
+
+static size_t rank_of(lowering *low, size_t x)
+{
+    return emit_shape(low, emit_shape(low, x, 0, INT64_MAX), 0, INT64_MAX);
+}
+
+size_t emit_from_axis(lowering *low, size_t x, size_t to, int64_t axis)
+{
+    const size_t behind = emit_binary(low, BINARY_SUB, rank_of(low, to), const_ints(low, &axis, 1));
+    const size_t count = emit_binary(low, BINARY_SUB, behind, rank_of(low, x));
+    const size_t ones = emit_filled(low, count, const_int(low, 1));
+    return emit_reshape(low, x, emit_join(low, VALUES(emit_shape(low, x, 0, INT64_MAX), ones)));
+}
+
+size_t emit_count(lowering *low, size_t end)
+{
+    return emit(low, OP_RANGE, NULL, VALUES(const_int(low, 0), end, const_int(low, 1)));
+}
+
+size_t emit_join(lowering *low, const size_t *vectors, size_t count)
+{
+    const op_attributes attributes = {.concat = {0}};
+    return emit(low, OP_CONCAT, &attributes, vectors, count);
+}
+
+size_t emit_filled(lowering *low, size_t shape, size_t number)
+{
+    return emit(low, OP_CONSTANT_OF_SHAPE, NULL, VALUES(shape, number));
+}
+
+size_t emit_select(lowering *low, size_t condition, size_t a, size_t b)
+{
+    return emit(low, OP_SELECT, NULL, VALUES(condition, a, b));
+}
+
+size_t emit_gather(lowering *low, size_t x, size_t indices, int64_t axis)
+{
+    const op_attributes attributes = {.gather = {axis, 0}};
+    return emit(low, OP_GATHER, &attributes, VALUES(x, indices));
+}
+
+size_t emit_slice(lowering *low, size_t x, size_t start, size_t end, int64_t axis)
+{
+    return emit(low, OP_SLICE, NULL, VALUES(x, start, end, const_ints(low, &axis, 1)));
+}
+
+size_t emit_transpose(lowering *low, size_t x, const int64_t *perm, size_t count)
+{
+    op_attributes attributes = {.transpose = {.count = count}};
+    for (size_t i = 0; i < count; i++)
+        attributes.transpose.perm[i] = perm[i];
+    return emit(low, OP_TRANSPOSE, &attributes, VALUES(x));
+}
+
+size_t emit_matmul(lowering *low, size_t a, size_t b, bool transpose_b)
+{
+    const op_attributes attributes = {.matmul = {false, transpose_b, 1}};
+    return emit(low, OP_MATMUL, &attributes, VALUES(a, b));
+}

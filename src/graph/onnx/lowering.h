@@ -95,6 +95,9 @@ bool attribute_is(const lowering *low, const char *name, const char *text);
 /* Index into the choices, which end with NULL; fails on anything else. */
 int attribute_choice(lowering *low, const char *name, int otherwise, const char *const *choices);
 
+/* The window of a convolution or a pool. */
+window read_window(lowering *low);
+
 /* ---------------------------------------------------------------- emit.c */
 
 #define VALUES(...)                                                                                \
@@ -134,6 +137,23 @@ size_t emit_reshape(lowering *low, size_t x, size_t shape);
 size_t emit_unsqueeze(lowering *low, size_t x, int64_t axis);
 /* The extents [start, end) of x, as a vector of integers; end INT64_MAX: all. */
 size_t emit_shape(lowering *low, size_t x, int64_t start, int64_t end);
+/* One extent, as a vector of one integer, or as a single number. */
+size_t emit_extent(lowering *low, size_t x, int64_t axis);
+size_t emit_length(lowering *low, size_t x, int64_t axis);
+/* x with ones behind its dimensions, so that it broadcasts to `to` from an axis on. */
+size_t emit_from_axis(lowering *low, size_t x, size_t to, int64_t axis);
+/* 0, 1, ..., below a single number. */
+size_t emit_count(lowering *low, size_t end);
+/* Vectors end to end. */
+size_t emit_join(lowering *low, const size_t *vectors, size_t count);
+/* A value of this shape (a vector) that is this single number everywhere. */
+size_t emit_filled(lowering *low, size_t shape, size_t number);
+size_t emit_select(lowering *low, size_t condition, size_t a, size_t b);
+size_t emit_gather(lowering *low, size_t x, size_t indices, int64_t axis);
+/* x from `start` to `end` along an axis: values, vectors of one integer. */
+size_t emit_slice(lowering *low, size_t x, size_t start, size_t end, int64_t axis);
+size_t emit_transpose(lowering *low, size_t x, const int64_t *perm, size_t count);
+size_t emit_matmul(lowering *low, size_t a, size_t b, bool transpose_b);
 
 /* ---------------------------------------------------------------- operators */
 

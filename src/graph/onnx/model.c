@@ -6,7 +6,7 @@
 #include "graph/lower.h"
 #include "graph/onnx/lowering.h"
 
-enum { MAX_DEPTH = 64, FIRST_OPSET_COMPUTED = 7 };
+enum { MAX_DEPTH = 64, FIRST_OPSET_COMPUTED = 1 };
 
 static void lower_nodes(lowering *low, Onnx__Node *const *nodes, size_t count, const bool *dropped,
                         const Onnx__Graph *graph);
@@ -126,7 +126,7 @@ static void lower_nodes(lowering *low, Onnx__Node *const *nodes, size_t count, c
 {
     for (size_t i = 0; !low->status && i < count; i++) {
         const Onnx__Node *node = nodes[i];
-        /* The last operator of a palette is dropped like the others, but gives the weight. */
+        /* The operators of a palette are dropped; the last of them has the name of the weight. */
         if (gives_weight(low, node, graph) || (dropped && dropped[i]) || low->status)
             continue;
         low->node = node;

@@ -7,6 +7,8 @@ static void lower_batch(lowering *low, int kind)
     const op_attributes attributes = {.norm = {.epsilon = attribute_float(low, "epsilon", 1e-5F)}};
     if (attribute_int(low, "training_mode", 0))
         low_fail(low, PAL_ERROR_UNSUPPORTED, "it is in training mode");
+    if (low->opset < 9 && !attribute_int(low, "spatial", 1))
+        low_fail(low, PAL_ERROR_UNSUPPORTED, "it normalises each element by itself");
     give(low, 0,
          emit(low, OP_BATCH_NORM, &attributes,
               VALUES(need(low, 0), need(low, 1), need(low, 2), need(low, 3), need(low, 4))));

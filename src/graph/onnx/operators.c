@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "graph/onnx/listing.h"
 #include "graph/onnx/lowering.h"
 
 static const onnx_operator *const families[] = {
@@ -29,6 +30,18 @@ const onnx_operator *operator_find(const Onnx__Node *node)
         const onnx_operator *found = find_in(families[i], node->op_type);
         if (found)
             return found;
+    }
+    return NULL;
+}
+
+const char *onnx_operator_listed(size_t i, const char **domain)
+{
+    for (size_t f = 0; f <= FAMILIES; f++) {
+        *domain = f < FAMILIES ? "" : "com.microsoft";
+        for (const onnx_operator *it = f < FAMILIES ? families[f] : contributed_operators; it->type;
+             it++)
+            if (i-- == 0)
+                return it->type;
     }
     return NULL;
 }

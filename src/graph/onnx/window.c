@@ -10,7 +10,7 @@ static void read_extents(lowering *low, const char *name, int64_t otherwise, int
     attribute_ints(low, name, out, GRAPH_MAX_SPATIAL);
 }
 
-static window read_window(lowering *low)
+window read_window(lowering *low)
 {
     static const char *const rules[] = {"NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER", NULL};
     static const pad_rule meanings[] = {PAD_EXPLICIT, PAD_VALID, PAD_SAME_UPPER, PAD_SAME_LOWER};
@@ -37,6 +37,15 @@ static void lower_conv(lowering *low, int kind)
          emit(low, (graph_op)kind, &attributes, VALUES(need(low, 0), need(low, 1), want(low, 2))));
 }
 
+/* The exponent of a norm, which was no integer at first. */
+static int64_t read_norm(lowering *low)
+{
+    const Onnx__Attribute *p = attribute(low, "p");
+    if (p && p->has_f)
+        low_fail(low, PAL_ERROR_UNSUPPORTED, "norm %g", (double)p->f);
+    return attribute_int(low, "p", 2);
+}
+
 static void lower_pool(lowering *low, int kind)
 {
     op_attributes attributes = {.window = read_window(low)};
@@ -44,11 +53,14 @@ static void lower_pool(lowering *low, int kind)
     attributes.pool.kind = kind;
     attributes.pool.ceil = attribute_int(low, "ceil_mode", 0) != 0;
     attributes.pool.include_pads = attribute_int(low, "count_include_pad", 0) != 0;
-    attributes.pool.p = attribute_int(low, "p", 2);
+    attributes.pool.p = read_norm(low);
     attributes.pool.column_major = attribute_int(low, "storage_order", 0) != 0;
     const size_t x = need(low, 0);
-    emit_all(low, OP_POOL, &attributes, VALUES(x), results, has_output(low, 1) ? 2 : 1);
-    give(low, 0, results[0]);
+    /* Bytes are exact as floats; other integers are not maximised. */
+    const bool bytes = value_type(low, x) == GRAPH_INT;
+    const size_t floats = bytes ? emit_cast(low, x, PAL_FLOAT32) : x;
+    emit_all(low, OP_POOL, &attributes, VALUES(floats), results, has_output(low, 1) ? 2 : 1);
+    give(low, 0, bytes ? emit_cast(low, results[0], value_dtype(low, x)) : results[0]);
     if (has_output(low, 1))
         give(low, 1, results[1]);
 }
@@ -58,7 +70,7 @@ static void lower_global(lowering *low, int kind)
     op_attributes attributes = {0};
     attributes.pool.kind = kind;
     attributes.pool.global = true;
-    attributes.pool.p = attribute_int(low, "p", 2);
+    attributes.pool.p = read_norm(low);
     give(low, 0, emit(low, OP_POOL, &attributes, VALUES(need(low, 0))));
 }
 

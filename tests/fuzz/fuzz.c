@@ -1,12 +1,15 @@
-/* A mutation fuzzer for packages that needs nothing but a C compiler.
+/* A mutation fuzzer that needs nothing but a C compiler.
  *
- *     fuzz_packages SEED... [--count N] [--seed S] [--only I] [--scratch FOLDER]
+ *     fuzz KIND SEED... [--count N] [--seed S] [--only I] [--scratch FOLDER]
  *
- * Each SEED is a package or a folder of packages. An iteration takes one of them, changes its
- * files, and calls the library with the result; see exercise.c for what must hold. It is meant to
- * run under the address and undefined-behaviour sanitizers. Iteration I of seed S is the same in
- * every run on the same packages: --only I repeats it. Exits with 1 if anything was wrong; inputs
- * that showed it stay in the scratch folder. */
+ * KIND says what the library is called for: model (Core ML packages, ONNX models and safetensors
+ * checkpoints alike), config or array. Each SEED is an input or a folder of such, see seeds.c. An
+ * iteration takes one of them, changes its files, and calls the library with the result; see
+ * exercise.c and readers.c for what must hold. It is meant to run under the address and
+ * undefined-behaviour sanitizers. Iteration I of seed S is the same in every run on the same
+ * inputs:
+ * --only I repeats it. Exits with 1 if anything was wrong; inputs that showed it stay in the
+ * scratch folder. */
 #define _GNU_SOURCE
 #include <inttypes.h>
 #include <stdio.h>
@@ -29,13 +32,27 @@ typedef struct settings {
     uint64_t count, seed, only;
     bool has_only;
     const char *scratch;
+    exercise exercise;
     const char *seeds[64];
     size_t seed_count;
 } settings;
 
+static exercise find_exercise(const char *kind)
+{
+    static const struct {
+        const char *name;
+        exercise exercise;
+    } kinds[] = {{"model", exercise_model}, {"config", exercise_config}, {"array", exercise_array}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strcmp(kinds[i].name, kind) == 0)
+            return kinds[i].exercise;
+    return NULL;
+}
+
 static bool parse_arguments(int argc, char **argv, settings *out)
 {
-    for (int i = 1; i < argc; i++) {
+    out->exercise = argc > 1 ? find_exercise(argv[1]) : NULL;
+    for (int i = 2; i < argc; i++) {
         const bool option = strncmp(argv[i], "--", 2) == 0;
         const char *value = option && i + 1 < argc ? argv[i + 1] : NULL;
         if (!option && out->seed_count < 64) {
@@ -56,7 +73,7 @@ static bool parse_arguments(int argc, char **argv, settings *out)
             return false;
         i++;
     }
-    return out->seed_count > 0;
+    return out->exercise && out->seed_count > 0;
 }
 
 /* A new folder for this run. */
@@ -65,7 +82,7 @@ static char *make_scratch(const char *under)
     const char *folder = under ? under : getenv("TMPDIR");
     if (!folder || !*folder)
         folder = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
-    char *path = join(folder, "fuzz-packages-XXXXXX");
+    char *path = join(folder, "fuzz-XXXXXX");
     if (under)
         mkdir(under, 0777);
     if (!mkdtemp(path)) {
@@ -103,12 +120,12 @@ static seed *pick_seed(rng *r, const corpus *corpus)
 
 static void report_failure(run *run, uint64_t i, const seed *seed, const char *wrong)
 {
-    char name[64];
-    snprintf(name, sizeof name, "failed-%" PRIu64 "-%" PRIu64 ".mlpackage", run->settings.seed, i);
+    char name[320];
+    snprintf(name, sizeof name, "failed-%" PRIu64 "-%" PRIu64 "-%.250s", run->settings.seed, i,
+             seed->name);
     char *kept = join(run->scratch, name);
-    copy_tree(seed->path, kept);
-    fprintf(stderr,
-            "fuzz_packages: iteration %" PRIu64 " of seed %" PRIu64 " (%s): %s; the input is %s\n",
+    copy_tree(seed->folder, kept);
+    fprintf(stderr, "fuzz: iteration %" PRIu64 " of seed %" PRIu64 " (%s): %s; the input is %s\n",
             i, run->settings.seed, seed->name, wrong, kept);
     free(kept);
     run->failures++;
@@ -140,12 +157,12 @@ static bool iterate(run *run, uint64_t i)
     if (!seed_write(seed))
         return false;
     /* What stands at the output must not matter; a run of one iteration has nothing there. */
-    char *output = join(run->out, "out.mlpackage");
-    if (rng_chance(&r, 20) || run->settings.has_only)
-        remove_tree(output);
-    free(output);
+    if (rng_chance(&r, 20) || run->settings.has_only) {
+        remove_tree(run->out);
+        mkdir(run->out, 0777);
+    }
     limits_begin(run->settings.seed, i, seed->path);
-    const char *wrong = exercise(&r, seed->path, run->out, &run->counts);
+    const char *wrong = run->settings.exercise(&r, seed->path, run->out, &run->counts);
     size_t peak = limits_end();
     if (!wrong)
         wrong = check_memory(run, seed, peak);
@@ -176,8 +193,8 @@ int main(int argc, char **argv)
 {
     run run = {.settings = {.count = 2000, .seed = 1}};
     if (!parse_arguments(argc, argv, &run.settings)) {
-        fprintf(stderr, "usage: fuzz_packages SEED... [--count N] [--seed S] [--only I] "
-                        "[--scratch FOLDER]\n");
+        fprintf(stderr, "usage: fuzz model|config|array SEED... [--count N] [--seed S] "
+                        "[--only I] [--scratch FOLDER]\n");
         return 2;
     }
     run.scratch = make_scratch(run.settings.scratch);
@@ -187,7 +204,7 @@ int main(int argc, char **argv)
         ok = corpus_add(&run.corpus, run.settings.seeds[i], run.scratch);
     corpus_sort(&run.corpus);
     if (!ok || run.corpus.count == 0) {
-        fprintf(stderr, "fuzz_packages: no packages to start from\n");
+        fprintf(stderr, "fuzz: nothing to start from\n");
         return 2;
     }
     limits_install(SECONDS);

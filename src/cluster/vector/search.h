@@ -1,0 +1,10 @@
+/* The search for centroids: from many candidates on a small sample to one on all vectors. */
+#ifndef PAL_CLUSTER_VECTOR_SEARCH_H
+#define PAL_CLUSTER_VECTOR_SEARCH_H
+
+#include "cluster/vector/tiles.h"
+
+/* k centroids (k x dim), as the frame has them. */
+pal_status search(const vector_set *set, const frame *f, unsigned k, int threads, float *centroids);
+
+#endif
