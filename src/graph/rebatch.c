@@ -88,38 +88,87 @@ static bool same_constant(const graph_value *base, const graph_value *now)
                   base->constant->elements * sizeof(int64_t)) == 0;
 }
 
-static pal_status put_ints(graph *out, const int64_t *numbers, size_t count, size_t *input,
-                           bool *changed)
+static pal_status put_ints(graph *out, const int64_t *numbers, size_t count, size_t *input)
 {
     *input = graph_add_ints(out, numbers, count);
-    *changed = true;
     return *input == GRAPH_NONE ? PAL_ERROR_MEMORY : PAL_OK;
 }
 
 /* ---------------------------------------------------------------- shapes that the file spells out
  */
 
-/* Reshape: the batch stays the outermost part of the axis that begins where its axis began. */
+/* The axis of a shape in which the batch lies that has `outer` elements of the base before it: the
+ * one that begins there, or goes on there. Gives how much of the axis lies before the batch. */
+static size_t axis_at(const graph_value *value, int64_t outer, int64_t *within)
+{
+    for (size_t d = 0; d < value->rank; d++) {
+        const int64_t before = prefix(value->shape, d);
+        if (before == outer || (before < outer && outer < before * value->shape[d])) {
+            *within = outer / before;
+            return outer % before || value->shape[d] % *within ? NO_AXIS : d;
+        }
+    }
+    return NO_AXIS;
+}
+
+/* Whether an extent is that of axes from this one on, joined. */
+static bool joins(const graph_value *x, size_t axis, int64_t extent)
+{
+    int64_t product = 1;
+    for (size_t d = axis; d < x->rank && product < extent; d++)
+        product *= x->shape[d];
+    return product == extent;
+}
+
+/* The same where the batch had an axis of its own, of extent 1. If the result has none there, it
+ * goes to the axis behind where what was behind is cut, as features are into heads, [197,1,768] to
+ * [197,12,64]; else to the axis before, as for rows of a matrix, [197,1,12,64] to [197,768]. */
+static size_t axis_lost(const graph_value *x, size_t axis, const graph_value *result, int64_t outer,
+                        int64_t *within)
+{
+    for (size_t d = 0; d < result->rank; d++) {
+        const int64_t extent = result->shape[d];
+        const int64_t behind = d + 1 < result->rank ? result->shape[d + 1] : 1;
+        if (extent == 1 || prefix(result->shape, d) * extent != outer)
+            continue;
+        if (d + 1 == result->rank || (behind > 1 && joins(x, axis + 1, behind))) {
+            *within = extent;
+            return d;
+        }
+    }
+    return axis_at(result, outer, within);
+}
+
+/* How much of the base's axis lies before the batch. */
+static int64_t within_axis(const rebatch *it, size_t value, int64_t extent)
+{
+    const int64_t within = it->within[value];
+    return within > 1 && extent % within == 0 ? within : 1;
+}
+
+/* Reshape: as many of the base's elements lie before the batch as did. */
 static pal_status reshape(const rebatch *it, graph *out, const graph_node *node, size_t *inputs,
-                          size_t axis, const graph_value *x, bool *changed)
+                          size_t axis, const graph_value *x)
 {
     const graph_value *result = in_base(it, node->outputs[0]);
     if (!result || !same_constant(in_base(it, node->inputs[1]), &out->values[inputs[1]]))
         return PAL_OK;
-    const int64_t before = prefix(x->shape, axis);
+    int64_t within = within_axis(it, node->inputs[0], x->shape[axis]);
+    const int64_t outer = prefix(x->shape, axis) * within;
+    const size_t at = within == x->shape[axis] ? axis_lost(x, axis, result, outer, &within)
+                                               : axis_at(result, outer, &within);
+    if (at == NO_AXIS)
+        return graph_node_failed(node, fail(PAL_ERROR_UNSUPPORTED, "it mixes samples of a batch"));
     int64_t shape[PAL_MAX_RANK];
     memcpy(shape, result->shape, sizeof shape);
-    for (size_t d = 0; d < result->rank; d++)
-        if (prefix(result->shape, d) == before) {
-            shape[d] *= it->factor;
-            return put_ints(out, shape, result->rank, &inputs[1], changed);
-        }
-    return graph_node_failed(node, fail(PAL_ERROR_UNSUPPORTED, "it mixes samples of a batch"));
+    shape[at] *= it->factor;
+    it->within[node->outputs[0]] = within;
+    return put_ints(out, shape, result->rank, &inputs[1]);
 }
 
 /* Expand, and Resize by sizes: the result's shape, grown where the input has grown. */
 static pal_status grown_shape(const rebatch *it, graph *out, const graph_node *node, size_t *inputs,
-                              size_t which, size_t axis, const graph_value *x, bool *changed)
+                              size_t which, size_t axis, const graph_value *x)
 {
     const graph_value *result = in_base(it, node->outputs[0]);
     if (which >= node->input_count || inputs[which] == GRAPH_NONE || !result ||
@@ -133,12 +182,12 @@ static pal_status grown_shape(const rebatch *it, graph *out, const graph_node *n
         out->values[inputs[which]].constant->elements != result->rank)
         return PAL_OK;
     shape[at] *= it->factor;
-    return put_ints(out, shape, result->rank, &inputs[which], changed);
+    return put_ints(out, shape, result->rank, &inputs[which]);
 }
 
 /* A slice that took the whole of the batch's axis takes it all again. */
 static pal_status slice(const rebatch *it, graph *out, const graph_node *node, size_t *inputs,
-                        size_t axis, const graph_value *x, bool *changed)
+                        size_t axis, const graph_value *x)
 {
     const graph_value *values[5] = {0};
     for (size_t i = 0; i < node->input_count && i < 5; i++)
@@ -165,7 +214,7 @@ static pal_status slice(const rebatch *it, graph *out, const graph_node *node, s
         }
         if (sliced == axis) {
             numbers[i] = INT64_MAX;
-            return put_ints(out, numbers, count, &inputs[2], changed);
+            return put_ints(out, numbers, count, &inputs[2]);
         }
     }
     return PAL_OK;
@@ -175,7 +224,7 @@ static pal_status slice(const rebatch *it, graph *out, const graph_node *node, s
 
 /* Repeats an input along an axis. */
 static pal_status repeat(const rebatch *it, graph *out, const graph_node *node, size_t *input,
-                         size_t axis, bool *changed)
+                         size_t axis)
 {
     const graph_value from = out->values[*input];
     int64_t repeats[PAL_MAX_RANK];
@@ -194,7 +243,6 @@ static pal_status repeat(const rebatch *it, graph *out, const graph_node *node, 
     memcpy(grown->shape, from.shape, sizeof grown->shape);
     grown->shape[axis] *= it->factor;
     *input = result;
-    *changed = true;
     return PAL_OK;
 }
 
@@ -202,7 +250,7 @@ static pal_status repeat(const rebatch *it, graph *out, const graph_node *node, 
  * have the same extent there, and not 1 to be broadcast, are repeated. `always`: also those of 1.
  * Axes counted from the right below `inner` are no batch. */
 static pal_status align(const rebatch *it, graph *out, const graph_node *node, size_t *inputs,
-                        size_t count, bool always, size_t inner, bool *changed)
+                        size_t count, bool always, size_t inner)
 {
     size_t from_right = NO_AXIS;
     int64_t extent = 0;
@@ -227,14 +275,14 @@ static pal_status align(const rebatch *it, graph *out, const graph_node *node, s
             continue;
         const size_t axis = now->rank - 1 - from_right;
         if (now->shape[axis] == extent && (extent > 1 || always))
-            status = repeat(it, out, node, &inputs[i], axis, changed);
+            status = repeat(it, out, node, &inputs[i], axis);
     }
     return status;
 }
 
 /* Initial states [directions, N, hidden] and lengths [N] of a recurrent operator. */
 static pal_status recurrent(const rebatch *it, graph *out, const graph_node *node, size_t *inputs,
-                            size_t axis, bool *changed)
+                            size_t axis)
 {
     pal_status status = PAL_OK;
     for (size_t i = 4; !status && i < node->input_count && i < 7; i++) {
@@ -242,35 +290,38 @@ static pal_status recurrent(const rebatch *it, graph *out, const graph_node *nod
         if (axis > 1 || inputs[i] == GRAPH_NONE || out->values[inputs[i]].rank <= at ||
             batch_axis(it, in_base(it, node->inputs[i]), &out->values[inputs[i]]) != NO_AXIS)
             continue;
-        status = repeat(it, out, node, &inputs[i], at, changed);
+        status = repeat(it, out, node, &inputs[i], at);
     }
     return status;
 }
 
-pal_status rebatch_node(const rebatch *it, graph *out, const graph_node *node, size_t *inputs,
-                        bool *changed)
+pal_status rebatch_node(const rebatch *it, graph *out, const graph_node *node, size_t *inputs)
 {
     const graph_value *x = node->input_count ? in_base(it, node->inputs[0]) : NULL;
     const size_t axis =
         x && inputs[0] != GRAPH_NONE ? batch_axis(it, x, &out->values[inputs[0]]) : NO_AXIS;
+    for (size_t o = 0; o < node->output_count; o++)
+        for (size_t i = 0; node->outputs[o] != GRAPH_NONE && i < node->input_count; i++)
+            if (node->inputs[i] != GRAPH_NONE &&
+                it->within[node->inputs[i]] > it->within[node->outputs[o]])
+                it->within[node->outputs[o]] = it->within[node->inputs[i]];
     switch (node->op) {
-    case OP_RESHAPE:
-        return axis == NO_AXIS ? PAL_OK : reshape(it, out, node, inputs, axis, x, changed);
+    case OP_RESHAPE: return axis == NO_AXIS ? PAL_OK : reshape(it, out, node, inputs, axis, x);
     case OP_EXPAND:
-        return axis == NO_AXIS ? PAL_OK : grown_shape(it, out, node, inputs, 1, axis, x, changed);
+        return axis == NO_AXIS ? PAL_OK : grown_shape(it, out, node, inputs, 1, axis, x);
     case OP_RESIZE:
         return axis == NO_AXIS || node->attributes.resize.axis_count
                    ? PAL_OK
-                   : grown_shape(it, out, node, inputs, 3, axis, x, changed);
-    case OP_SLICE: return axis == NO_AXIS ? PAL_OK : slice(it, out, node, inputs, axis, x, changed);
-    case OP_CONCAT: return align(it, out, node, inputs, node->input_count, true, 0, changed);
-    case OP_BINARY: return align(it, out, node, inputs, 2, false, 0, changed);
-    case OP_SELECT: return align(it, out, node, inputs, 3, false, 0, changed);
-    case OP_MATMUL: return align(it, out, node, inputs, 2, false, 2, changed);
-    case OP_ATTENTION: return align(it, out, node, inputs, node->input_count, false, 2, changed);
+                   : grown_shape(it, out, node, inputs, 3, axis, x);
+    case OP_SLICE: return axis == NO_AXIS ? PAL_OK : slice(it, out, node, inputs, axis, x);
+    case OP_CONCAT: return align(it, out, node, inputs, node->input_count, true, 0);
+    case OP_BINARY: return align(it, out, node, inputs, 2, false, 0);
+    case OP_SELECT: return align(it, out, node, inputs, 3, false, 0);
+    case OP_MATMUL: return align(it, out, node, inputs, 2, false, 2);
+    case OP_ATTENTION: return align(it, out, node, inputs, node->input_count, false, 2);
     case OP_LSTM:
     case OP_GRU:
-    case OP_RNN: return axis == NO_AXIS ? PAL_OK : recurrent(it, out, node, inputs, axis, changed);
+    case OP_RNN: return axis == NO_AXIS ? PAL_OK : recurrent(it, out, node, inputs, axis);
     default: return PAL_OK;
     }
 }

@@ -19,7 +19,6 @@ typedef struct maker {
     bool *from_weight; /* by value of out: a weight, or computed from one */
     size_t flag_capacity;
     const rebatch *rebatch; /* NULL: shapes in the file are taken as they are */
-    bool rebatched;
 } maker;
 
 static bool is_float(pal_dtype dtype)
@@ -181,7 +180,7 @@ static pal_status visit(maker *make, const graph_node *node, int depth)
             status = mapped(make, node, node->inputs[i], &inputs[i]);
     }
     if (!status && make->rebatch)
-        status = rebatch_node(make->rebatch, make->out, node, inputs, &make->rebatched);
+        status = rebatch_node(make->rebatch, make->out, node, inputs);
     for (size_t i = 0; !status && i < node->input_count; i++) {
         if (inputs[i] == GRAPH_NONE)
             continue;
@@ -330,7 +329,7 @@ static pal_status give_outputs(maker *make)
 /* One pass over the source with these input shapes. `map` has room for all its values. */
 static pal_status make_static(const graph *source, const specialise_options *options,
                               const int64_t (*shapes)[PAL_MAX_RANK], const rebatch *rebatch,
-                              size_t *map, graph **out, bool *rebatched)
+                              size_t *map, graph **out)
 {
     maker make = {.source = source, .options = options, .map = map, .rebatch = rebatch};
     for (size_t i = 0; i < source->value_count; i++)
@@ -348,7 +347,6 @@ static pal_status make_static(const graph *source, const specialise_options *opt
         return status;
     }
     *out = make.out;
-    *rebatched = make.rebatched;
     return PAL_OK;
 }
 
@@ -356,7 +354,6 @@ pal_status graph_specialise(const graph *source, const specialise_options *optio
                             bool *rebatched)
 {
     int64_t factor;
-    bool changed = false;
     pal_status status = rebatch_factor(source, options->shapes, &factor);
     if (status)
         return status;
@@ -364,25 +361,26 @@ pal_status graph_specialise(const graph *source, const specialise_options *optio
     size_t *map = mem_array(source->value_count, sizeof *map);
     size_t *base_map = mem_array(source->value_count, sizeof *base_map);
     int64_t(*shapes)[PAL_MAX_RANK] = mem_zeroed(source->input_count, sizeof *shapes);
-    if (!map || !base_map || !shapes)
+    int64_t *within = mem_zeroed(source->value_count, sizeof *within);
+    if (!map || !base_map || !shapes || !within)
         status = fail_memory("a graph's values");
     if (!status && factor > 1) {
         for (size_t i = 0; i < source->input_count; i++)
             memcpy(shapes[i], source->inputs[i].shape, sizeof shapes[i]);
         status = make_static(source, options, (const int64_t(*)[PAL_MAX_RANK])shapes, NULL,
-                             base_map, &base, &changed);
-        const rebatch enlarge = {source, base, base_map, factor};
+                             base_map, &base);
+        const rebatch enlarge = {source, base, base_map, factor, within};
         if (!status)
-            status =
-                make_static(source, options, options->shapes, &enlarge, map, &result, &changed);
+            status = make_static(source, options, options->shapes, &enlarge, map, &result);
         if (!status)
             status = rebatch_check(&enlarge, result);
     } else if (!status) {
-        status = make_static(source, options, options->shapes, NULL, map, &result, &changed);
+        status = make_static(source, options, options->shapes, NULL, map, &result);
     }
     if (!status)
         status = graph_drop_dead(result);
     graph_free(base);
+    free(within);
     free(shapes);
     free(base_map);
     free(map);
@@ -392,6 +390,6 @@ pal_status graph_specialise(const graph *source, const specialise_options *optio
     }
     *out = result;
     if (rebatched)
-        *rebatched = changed;
+        *rebatched = factor > 1;
     return PAL_OK;
 }

@@ -22,10 +22,9 @@ typedef struct specialise_options {
     void *user;
 } specialise_options;
 
-/* The result points into `source`, which must outlive it. *rebatched (may be NULL) tells that
- * shapes written into the file were replaced to fit a larger batch: a result that the caller should
- * check against runs of the file's own batch. If a batch cannot be enlarged: PAL_ERROR_UNSUPPORTED.
- */
+/* The result points into `source`, which must outlive it. *rebatched (may be NULL) tells that the
+ * batch is larger than the file foresees: a result that the caller should check against runs of the
+ * file's own batch. If a batch cannot be enlarged: PAL_ERROR_UNSUPPORTED. */
 pal_status graph_specialise(const graph *source, const specialise_options *options, graph **out,
                             bool *rebatched);
 

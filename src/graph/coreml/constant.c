@@ -63,7 +63,8 @@ static const Coreml__TensorValue *immediate_tensor(const Coreml__Value *value)
                : NULL;
 }
 
-/* Types that format/coreml has no use for: a byte for each boolean, and the wide numbers. */
+/* Types that format/coreml has no use for: booleans, wide numbers, and short ones that stand as
+ * 32-bit numbers (coremltools writes uint16 so). */
 static bool read_wide(const Coreml__TensorValue *t, const mil_type *type, tensor *out,
                       uint64_t *held)
 {
@@ -76,6 +77,11 @@ static bool read_wide(const Coreml__TensorValue *t, const mil_type *type, tensor
                t->long_ints) {
         out->data = t->long_ints->values;
         *held = t->long_ints->n_values;
+    } else if (type->type == GRAPH_INT && t->value_case == COREML__TENSOR_VALUE__VALUE_INTS &&
+               t->ints) {
+        out->dtype = PAL_INT32;
+        out->data = t->ints->values;
+        *held = t->ints->n_values;
     } else if (type->dtype == PAL_FLOAT64 && t->value_case == COREML__TENSOR_VALUE__VALUE_DOUBLES &&
                t->doubles) {
         out->data = t->doubles->values;
