@@ -115,7 +115,8 @@ static void set(pal_options *options, const char *name, const char *value)
     }
 }
 
-/* Clustering vectors takes long: not where there are many. */
+/* Not for large models: clustering vectors takes long, and scales by channel may take much memory,
+ * because before iOS26 the tables are repeated for each. */
 static pal_options *random_options(rng *r, bool small)
 {
     static const char *const bits[] = {"1", "2", "3", "4", "6", "8"};
@@ -136,7 +137,7 @@ static pal_options *random_options(rng *r, bool small)
         set(options, "nbits", bits[rng_below(r, 6)]);
     if (strcmp(mode, "unique") != 0 && rng_chance(r, 20))
         set(options, "lut_dtype", rng_chance(r, 50) ? "int8" : "uint8");
-    else if (rng_chance(r, 20))
+    else if (rng_chance(r, 20) && small)
         set(options, "enable_per_channel_scale", "true");
     if (rng_chance(r, 50)) {
         set(options, "granularity", "per_grouped_channel");

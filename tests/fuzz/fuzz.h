@@ -143,6 +143,8 @@ bool limits_count_memory(void);
 
 /* Memory that is none of malloc's counts as well. */
 void limits_count(ptrdiff_t bytes);
+/* What this thread allocates and frees meanwhile does not count. */
+void limits_ignore(bool ignore);
 
 /* ---------------------------------------------------------------- exercise.c and readers.c */
 

@@ -50,6 +50,7 @@ const char *__ubsan_default_options(void)
 }
 
 static atomic_size_t live, peak;
+static _Thread_local bool ignoring;
 
 static void add_live(size_t size)
 {
@@ -61,12 +62,13 @@ static void add_live(size_t size)
 static void on_malloc(const volatile void *memory, size_t size)
 {
     (void)memory;
-    add_live(size);
+    if (!ignoring)
+        add_live(size);
 }
 
 static void on_free(const volatile void *memory)
 {
-    if (memory)
+    if (memory && !ignoring)
         atomic_fetch_sub(&live, __sanitizer_get_allocated_size(memory));
 }
 #endif
@@ -126,6 +128,15 @@ size_t limits_end(void)
     return atomic_load(&peak) - before;
 #else
     return 0;
+#endif
+}
+
+void limits_ignore(bool ignore)
+{
+#ifdef HAVE_ASAN
+    ignoring = ignore;
+#else
+    (void)ignore;
 #endif
 }
 

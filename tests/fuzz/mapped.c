@@ -45,15 +45,17 @@ static bool forget(void *memory)
 void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd, off_t at)
 {
     void *copy = NULL;
-    if (fd < 0 || protection != PROT_READ || size > MAX_FILE) {
+    if (fd < 0 || protection != PROT_READ) {
         /* Not the function, of which the C library has one or two. */
         long memory = syscall(SYS_mmap, address, size, protection, flags, fd, at);
         if (memory != -1)
             limits_count((ptrdiff_t)size);
         return (void *)memory;
     }
+    limits_ignore(true); /* the pages of a file are no memory that was asked for */
     if (posix_memalign(&copy, 4096, size) != 0 || pread(fd, copy, size, at) != (ssize_t)size)
         abort();
+    limits_ignore(false);
     copies[slot_of(copy)] = copy;
     return copy;
 }
@@ -67,7 +69,9 @@ void *__wrap_mmap64(void *address, size_t size, int protection, int flags, int f
 int __wrap_munmap(void *memory, size_t size)
 {
     if (forget(memory)) {
+        limits_ignore(true);
         free(memory);
+        limits_ignore(false);
         return 0;
     }
     limits_count(-(ptrdiff_t)size);
