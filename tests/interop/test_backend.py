@@ -207,7 +207,7 @@ class BackendTest(unittest.TestCase):
         print(f"\nONNX backend tests: {total['pass']} pass; {total['left out']} left out "
               f"({dict(counts['left out'])}); {total['not computed']} of operators that are not "
               f"computed: {', '.join(sorted(counts['not computed']))}")
-        self.assertGreater(total["pass"], 1500)
+        self.assertGreater(total["pass"], 1400)
 
 
 if __name__ == "__main__":
