@@ -242,7 +242,8 @@ class PalettesTest(SensitiveTest):
 
     def test_scales(self):
         """Quotients are clustered; an error counts by the square of its scale."""
-        dense = self.palettized("--nbits", 2, "--enable-per-channel-scale", "--shrinkage", 0)
+        dense = self.palettized("--nbits", 2, "--enable-per-channel-scale", "true",
+                                "--shrinkage", 0)
         scale = np.abs(self.weight).max(axis=0, keepdims=True)
         least = least_error((self.weight / scale).ravel(),
                             (self.importance * scale ** 2).ravel(), 4)
@@ -255,7 +256,7 @@ class PalettesTest(SensitiveTest):
         together = np.repeat(self.importance.reshape(16, 2, 48).sum(axis=1), 2, axis=0)
         sensitive = self.error(self.palettized(*options, "--shrinkage", 0), together)
         plain = self.error(self.palettized(*options, method="kmeans"), together)
-        self.assertLess(sensitive, 0.8 * plain)
+        self.assertLess(sensitive, 0.9 * plain)
 
     def test_integer_tables(self):
         least = least_error(self.weight.ravel(), self.importance.ravel(), 8)
@@ -357,7 +358,7 @@ class BadDataTest(SensitiveTest):
     def test_errors(self):
         net = Perceptron()
         model = net.write(self.new_path(".onnx"))
-        self.refuse(model, None, "needs data or load_sensitivity")
+        self.refuse(model, None, "needs data or load_sensitivity", status=2)
         self.refuse(model, self.data(x=net.x, labels=net.labels + CLASSES),
                     rf"label {CLASSES}|label \d+, but the output has {CLASSES} classes")
         self.refuse(model, self.data(x=net.x[:, 1:]), "x")
