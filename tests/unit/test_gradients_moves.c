@@ -52,8 +52,7 @@ static void gathers(void **state)
         const size_t x = any_of(&b, true, 3, SHAPE(4, 5, 6));
         const size_t rows = ints(&b, 2, SHAPE(2, 3), (const int64_t[]){1, -1, 3, 1, 0, -2});
         check(&b, add(&b, OP_GATHER, &a, 2, (const size_t[]){x, rows}), x);
-        const size_t few =
-            ints(&b, 3, SHAPE(2, 2, 2), (const int64_t[]){0, 1, -1, 3, 2, 2, 0, -2});
+        const size_t few = ints(&b, 3, SHAPE(2, 2, 2), (const int64_t[]){0, 1, -1, 3, 2, 2, 0, -2});
         check(&b, add(&b, OP_GATHER_ELEMENTS, &a, 2, (const size_t[]){x, few}), x);
         bench_free(&b);
     }
@@ -83,8 +82,8 @@ static void embeddings(void **state)
     assert_non_null(b.inputs[0]);
     memcpy(b.inputs[0], (const int64_t[]){0, 1, 1, 8, -1, 2, 3, 4, 5, 1, 0, 0},
            12 * sizeof(int64_t));
-    const size_t y = unary(&b, UNARY_TANH, 0, 0,
-                           add(&b, OP_GATHER, &a, 2, (const size_t[]){table, tokens}));
+    const size_t y =
+        unary(&b, UNARY_TANH, 0, 0, add(&b, OP_GATHER, &a, 2, (const size_t[]){table, tokens}));
     check(&b, y, table);
     check_apart(&b, y, table);
     bench_free(&b);
@@ -102,8 +101,7 @@ static void scatters(void **state)
             ((float *)value_of(&b, updates)->constant->owned)[e] += 0.77F;
         ((float *)value_of(&b, updates)->constant->owned)[1] = 0;
         const size_t places = ints(&b, 2, SHAPE(2, 4), (const int64_t[]){0, 2, 2, -1, 1, 1, 1, 4});
-        size_t y =
-            add(&b, OP_SCATTER_ELEMENTS, &a, 3, (const size_t[]){x, places, updates});
+        size_t y = add(&b, OP_SCATTER_ELEMENTS, &a, 3, (const size_t[]){x, places, updates});
         check(&b, y, x);
         check(&b, y, updates);
         const size_t tuples = ints(&b, 2, SHAPE(4, 1), (const int64_t[]){0, 2, -1, 0});
@@ -128,17 +126,16 @@ static void arrangements(void **state)
         check(&b, add(&b, OP_SPACE_TO_DEPTH, &blocks, 1, &x), x);
         const op_attributes triangle = {.trilu = {.upper = other}};
         check(&b, add(&b, OP_TRILU, &triangle, 1, &x), x);
-        check(&b,
-              add(&b, OP_TRILU, &triangle, 2, (const size_t[]){x, graph_add_int(b.graph, -1)}), x);
-        const op_attributes sequence = {
-            .sequence = {.batch_axis = other, .time_axis = 1 - other}};
+        check(&b, add(&b, OP_TRILU, &triangle, 2, (const size_t[]){x, graph_add_int(b.graph, -1)}),
+              x);
+        const op_attributes sequence = {.sequence = {.batch_axis = other, .time_axis = 1 - other}};
         const size_t lengths =
             ints(&b, 1, SHAPE(other ? 8 : 2), (const int64_t[]){1, 2, 0, 2, 1, 1, 2, 2});
         check(&b, add(&b, OP_REVERSE_SEQUENCE, &sequence, 2, (const size_t[]){x, lengths}), x);
         for (int reverse = 0; reverse < 2; reverse++) {
             const op_attributes sums = {.cumsum = {.exclusive = other, .reverse = reverse}};
-            check(&b,
-                  add(&b, OP_CUMSUM, &sums, 2, (const size_t[]){x, graph_add_int(b.graph, 2)}), x);
+            check(&b, add(&b, OP_CUMSUM, &sums, 2, (const size_t[]){x, graph_add_int(b.graph, 2)}),
+                  x);
         }
     }
     check(&b,
@@ -171,8 +168,8 @@ static void choices(void **state)
     const size_t flags =
         add(&b, OP_BINARY, &greater, 2, (const size_t[]){condition, number_of(&b, 0)});
     for (int swapped = 0; swapped < 2; swapped++) {
-        const size_t chosen = add(&b, OP_SELECT, NULL, 3,
-                                  (const size_t[]){flags, swapped ? y : x, swapped ? x : y});
+        const size_t chosen =
+            add(&b, OP_SELECT, NULL, 3, (const size_t[]){flags, swapped ? y : x, swapped ? x : y});
         check(&b, chosen, x);
         check(&b, chosen, y);
     }
@@ -202,11 +199,32 @@ static void splits(void **state)
     bench_free(&b);
 }
 
+/* One pass or several, taps that overlap, places outside. */
+static void resizes(void **state)
+{
+    (void)state;
+    static const int64_t sizes[][4] = {{2, 2, 9, 5}, {2, 2, 3, 11}, {2, 2, 5, 14}, {2, 2, 5, 7}};
+    for (int mode = RESIZE_NEAREST; mode <= RESIZE_CUBIC; mode++)
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+            for (int antialias = 0; antialias < 2; antialias++) {
+                bench b = bench_new(70);
+                const op_attributes a = {
+                    .resize = {.mode = mode, .cubic_a = -0.75F, .antialias = antialias}};
+                const size_t x = any_of(&b, true, 4, SHAPE(2, 2, 5, 7));
+                const size_t y = add(&b, OP_RESIZE, &a, 4,
+                                     (const size_t[]){x, GRAPH_NONE, GRAPH_NONE,
+                                                      graph_add_ints(b.graph, sizes[i], 4)});
+                check(&b, unary(&b, UNARY_LINEAR, 2, 0, y), x);
+                bench_free(&b);
+            }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gathers),  cmocka_unit_test(embeddings), cmocka_unit_test(scatters),
-        cmocka_unit_test(arrangements), cmocka_unit_test(choices), cmocka_unit_test(splits),
+        cmocka_unit_test(gathers),      cmocka_unit_test(embeddings), cmocka_unit_test(scatters),
+        cmocka_unit_test(arrangements), cmocka_unit_test(choices),    cmocka_unit_test(splits),
+        cmocka_unit_test(resizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

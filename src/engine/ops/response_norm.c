@@ -52,8 +52,8 @@ static pal_status run_lrn(const step *step)
     return PAL_OK;
 }
 
-/* With d = bias + alpha/size sum: dx = dy d^-beta - 2 alpha beta / size x sum dy y / d, where the sum
- * is over the channels whose window holds this one. */
+/* With d = bias + alpha/size sum: dx = dy d^-beta - 2 alpha beta / size x sum dy y / d, where the
+ * sum is over the channels whose window holds this one. */
 static pal_status run_back(const step *step)
 {
     const lrn_state *s = step->state;
@@ -119,8 +119,8 @@ static pal_status backward(plan *plan, const graph_node *node)
     lrn_state *s = state_of(plan, node);
     if (!s)
         return PAL_ERROR_MEMORY;
-    pal_status status = back_source(plan, node, "local response norm's source", run_back, s,
-                                    &node->inputs[0], 1);
+    pal_status status =
+        back_source(plan, node, "local response norm's source", run_back, s, &node->inputs[0], 1);
     return status ? status
                   : plan_new_temporary(plan, GRAPH_FLOAT, x->rank, x->shape, NULL, 0,
                                        &plan_last_step(plan)->scratch);
