@@ -1,5 +1,5 @@
-/* Numbers that are drawn by counting (SplitMix64): each depends on a key and on its number alone, so
- * that any thread may draw any of them, and they can be drawn again. */
+/* Numbers that are drawn by counting (SplitMix64): each depends on a key and on its number alone,
+ * so that any thread may draw any of them, and they can be drawn again. */
 #ifndef PAL_ENGINE_DRAW_H
 #define PAL_ENGINE_DRAW_H
 

@@ -160,11 +160,16 @@ bool plan_has_gradients(const plan *plan);
 bool plan_wants_gradient(const plan *plan, size_t value);
 /* Whether the value itself is a weight that wants one. */
 bool plan_is_weight(const plan *plan, size_t value);
+/* Whether any consumer gave a share of the value's gradient. */
+bool plan_reaches(const plan *plan, size_t value);
 /* The gradient of a value, the sum of what all its consumers gave: a buffer in some layout, to be
  * read only. NULL in *out if nothing reached the value. */
 pal_status plan_gradient(plan *plan, size_t value, buffer **out);
 /* The same in a layout (NULL: row-major). */
 pal_status plan_gradient_in(plan *plan, size_t value, const layout *layout, buffer **out);
+/* From now on plan_gradient() gives this buffer instead: for operators with what was fused to them,
+ * once that is undone. */
+void plan_replace_gradient(plan *plan, size_t value, buffer *by);
 /* One consumer's share of a value's gradient, of the value's elements in any layout. A weight's
  * share given in this way is that of the whole batch. */
 pal_status plan_add_gradient(plan *plan, size_t value, buffer *share);

@@ -17,6 +17,11 @@ bool plan_wants_gradient(const plan *plan, size_t value)
     return plan->wants && value != GRAPH_NONE && plan->wants[value];
 }
 
+bool plan_reaches(const plan *plan, size_t value)
+{
+    return plan->gradients[value].count > 0;
+}
+
 bool plan_is_weight(const plan *plan, size_t value)
 {
     return plan_wants_gradient(plan, value) && plan->graph->values[value].constant;
@@ -138,6 +143,12 @@ pal_status plan_gradient_in(plan *plan, size_t value, const layout *layout, buff
     if (!status)
         forms->list[forms->count++] = *out;
     return status;
+}
+
+void plan_replace_gradient(plan *plan, size_t value, buffer *by)
+{
+    plan->gradients[value].sum = by;
+    plan->gradients[value].forms.count = 0;
 }
 
 pal_status plan_add_gradient(plan *plan, size_t value, buffer *share)

@@ -105,7 +105,7 @@ typedef struct slope {
 static pal_status run_slope(const step *step)
 {
     const slope *it = step->state;
-    const float *x = step->reads[0]->data, *dy = step->reads[1]->data;
+    const float *dy = step->reads[0]->data, *x = step->reads[1]->data;
     const float alpha = it->alpha, beta = it->beta;
     float *dx = step->writes[0]->data;
     const int64_t count = (int64_t)(step->writes[0]->bytes / sizeof *dx);
@@ -148,10 +148,71 @@ pal_status back_unary(plan *plan, const graph_node *node, unary_kind kind, float
     step *step = plan_add_step(plan, node, "slope", run_slope, it, NULL);
     if (!step)
         return PAL_ERROR_MEMORY;
-    step->reads[0] = x;
-    step->reads[1] = gradient;
+    step->reads[0] = gradient;
+    step->reads[1] = x;
     step->writes[0] = share;
+    step->in_place = true;
     return plan_add_gradient(plan, node->inputs[0], share);
+}
+
+/* ---------------------------------------------------------------- what was fused to an operator */
+
+static pal_status run_bounds(const step *step)
+{
+    const slope *it = step->state;
+    const float *dy = step->reads[0]->data, *y = step->reads[1]->data;
+    const float low = it->kind == UNARY_RELU ? 0 : it->alpha;
+    const float high = it->kind == UNARY_RELU ? INFINITY : it->beta;
+    float *to = step->writes[0]->data;
+    const int64_t count = (int64_t)(step->writes[0]->bytes / sizeof *to);
+#pragma omp parallel for simd schedule(static) if (count > PARALLEL_ELEMENTS)
+    for (int64_t i = 0; i < count; i++)
+        to[i] = y[i] > low && y[i] < high ? dy[i] : 0;
+    return PAL_OK;
+}
+
+static pal_status back_bounds(plan *plan, const graph_node *node, const graph_post *post)
+{
+    buffer *y, *gradient, *own;
+    slope *it = plan_alloc(plan, sizeof *it);
+    pal_status status = it ? plan_buffer(plan, node->outputs[0], &y) : PAL_ERROR_MEMORY;
+    if (!status)
+        status = plan_gradient_in(plan, node->outputs[0], y->layout, &gradient);
+    if (!status)
+        status = plan_new_temporary(plan, GRAPH_FLOAT, y->rank, y->shape, y->layout, 0, &own);
+    if (status)
+        return status;
+    *it = (slope){post->unary, post->alpha, post->beta};
+    step *step = plan_add_step(plan, node, "bounds", run_bounds, it, NULL);
+    if (!step)
+        return PAL_ERROR_MEMORY;
+    step->reads[0] = gradient;
+    step->reads[1] = y;
+    step->writes[0] = own;
+    step->in_place = true;
+    plan_replace_gradient(plan, node->outputs[0], own);
+    return PAL_OK;
+}
+
+pal_status back_posts(plan *plan, const graph_node *node)
+{
+    pal_status status = PAL_OK;
+    buffer *gradient;
+    for (size_t i = node->post_count; !status && i-- > 0;) {
+        const graph_post *post = &node->posts[i];
+        if (post->kind == POST_UNARY) {
+            if (post->unary != UNARY_RELU && post->unary != UNARY_CLIP)
+                return fail(PAL_ERROR_UNSUPPORTED, "what is fused to it has no gradient");
+            status = back_bounds(plan, node, post);
+            continue;
+        }
+        if (!plan_wants_gradient(plan, post->value))
+            continue;
+        status = plan_gradient(plan, node->outputs[0], &gradient);
+        if (!status)
+            status = plan_add_gradient(plan, post->value, gradient);
+    }
+    return status;
 }
 
 /* ---------------------------------------------------------------- two operands */
@@ -175,8 +236,10 @@ static float pair_slope_at(binary_kind kind, bool second, float a, float b)
         return a > 0 ? powf(a, b) * logf(a) : 0;
     case BINARY_MIN: return a == b ? 0.5F : (second ? b < a : a < b);
     case BINARY_MAX: return a == b ? 0.5F : (second ? b > a : a > b);
-    case BINARY_MOD:
-    case BINARY_FMOD: return second ? 0 : 1;
+    case BINARY_MOD: return second ? -floorf(a / b) : 1;
+    case BINARY_FMOD: return second ? -truncf(a / b) : 1;
+    case BINARY_FLOOR_DIV: return 0;
+    case BINARY_KIND_COUNT: /* BINARY_PRELU */ return a < 0 ? (second ? a : b) : !second;
     default: return 1;
     }
 }
@@ -230,11 +293,10 @@ static bool same_shape(const graph_value *a, const graph_value *b)
 }
 
 /* Gradients by a, then by b. */
-pal_status back_binary(plan *plan, const graph_node *node)
+pal_status back_binary(plan *plan, const graph_node *node, binary_kind kind)
 {
     const graph_value *y = plan_output(plan, node, 0);
     const graph_value *a = plan_input(plan, node, 0), *b = plan_input(plan, node, 1);
-    const binary_kind kind = node->attributes.binary.kind;
     pal_status status = PAL_OK;
     for (int second = 0; !status && second < 2; second++) {
         const size_t value = node->inputs[second];
@@ -275,6 +337,58 @@ pal_status back_binary(plan *plan, const graph_node *node)
                 back_step(plan, node, "slope of pairs", run_pair, it, NULL, y, operands, 3, &share);
         if (!status)
             status = back_reduced(plan, node, value, 0, share);
+    }
+    return status;
+}
+
+/* ---------------------------------------------------------------- select */
+
+typedef struct chosen {
+    bool first;
+    walk condition;
+} chosen;
+
+static pal_status run_chosen(const step *step)
+{
+    const chosen *it = step->state;
+    const float *dy = step->reads[0]->data;
+    unsigned char *condition = step->scratch->data;
+    float *to = step->writes[0]->data;
+    const int64_t count = (int64_t)step->writes[0]->elements;
+    if (!count)
+        return PAL_OK;
+    walk_copy(&it->condition, 1, step->reads[1]->data, condition);
+    for (int64_t i = 0; i < count; i++)
+        to[i] = (condition[i] != 0) == it->first ? dy[i] : 0;
+    return PAL_OK;
+}
+
+/* To each of the two the gradient where it was chosen. */
+pal_status back_select(plan *plan, const graph_node *node)
+{
+    const graph_value *y = plan_output(plan, node, 0), *condition = plan_input(plan, node, 0);
+    pal_status status = PAL_OK;
+    int64_t strides[PAL_MAX_RANK];
+    strides_in(condition, y, strides);
+    for (size_t i = 1; !status && i < 3; i++) {
+        buffer *reads[2], *share;
+        if (!plan_wants_gradient(plan, node->inputs[i]))
+            continue;
+        chosen *it = plan_alloc(plan, sizeof *it);
+        if (!it)
+            return PAL_ERROR_MEMORY;
+        *it = (chosen){i == 1, walk_new(y->rank, y->shape, strides, 0)};
+        status = plan_gradient_in(plan, node->outputs[0], NULL, &reads[0]);
+        if (!status)
+            status = plan_buffer_in(plan, node->inputs[0], NULL, &reads[1]);
+        if (!status)
+            status =
+                back_step(plan, node, "where chosen", run_chosen, it, NULL, y, reads, 2, &share);
+        if (!status)
+            status = plan_new_temporary(plan, GRAPH_BOOL, y->rank, y->shape, NULL, 0,
+                                        &plan_last_step(plan)->scratch);
+        if (!status)
+            status = back_reduced(plan, node, node->inputs[i], 0, share);
     }
     return status;
 }
