@@ -32,7 +32,8 @@ typedef struct row {
 
 static const row table[] = {
     {{"method", METHODS, "kmeans", METHODS,
-      "How tables are chosen. kmeans: from the weights alone. sensitive: an error counts as much as "
+      "How tables are chosen. kmeans: from the weights alone. sensitive: an error counts as much "
+      "as "
       "the loss feels it, measured on samples or read from a file (load_sensitivity)."},
      VALUE_CHOICE,
      FIELD(method),
@@ -91,6 +92,14 @@ static const row table[] = {
      FIELD(sweeps),
      0,
      100,
+     S},
+    {{"outliers", "X", "0", NULL,
+      "The part of each weight's values that is kept exactly beside its palette, as in 0.0045: "
+      "those whose errors the loss would feel most. ONNX and safetensors."},
+     VALUE_REAL,
+     FIELD(outliers),
+     0,
+     0.5,
      S},
 };
 

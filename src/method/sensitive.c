@@ -53,6 +53,7 @@ static pal_status cluster(const work *w, double shrinkage, compression *c)
     *c = (compression){.model = w->model,
                        .options = w->options,
                        .sensitivity = shrunk,
+                       .outliers = w->method->settings.outliers,
                        .progress = w->progress,
                        .user = w->user};
     if (!status)
