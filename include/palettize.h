@@ -436,7 +436,7 @@ PAL_API void pal_comparison_free(pal_comparison *comparison);
 typedef struct pal_sensitivity pal_sensitivity;
 
 typedef struct pal_sensitivity_options {
-    size_t batch;       /* samples at once; 0: 32. Their gradients are kept apart in any case */
+    size_t batch;       /* samples at once; 0: 8. Their gradients are kept apart in any case */
     int threads;        /* 0: all processors */
     uint64_t seed;      /* of the labels that are drawn where the data has none */
     const char *output; /* the output that the loss is of; NULL: the model's first */

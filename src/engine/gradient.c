@@ -202,6 +202,16 @@ static pal_status row_major(const buffer *from, const float **values, float **ow
     return status;
 }
 
+void gradients_clear(const gradients *gradients)
+{
+    for (size_t v = 0; gradients->apart && v < gradients->graph->value_count; v++) {
+        const buffer *squares =
+            gradients->wanted[v] ? plan_weight_gradient(gradients->plan, v) : NULL;
+        if (squares)
+            memset(squares->data, 0, squares->bytes);
+    }
+}
+
 pal_status gradients_add(const gradients *gradients, size_t weight, bool square, float *to)
 {
     const graph *graph = gradients->graph;

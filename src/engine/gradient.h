@@ -45,6 +45,8 @@ const gradient_variable *gradients_variable(const gradients *gradients, size_t i
 /* Whether squares are summed by sample: only if it was asked for. */
 bool gradients_apart(const gradients *gradients);
 
+/* Forgets the sums of squares so far. */
+void gradients_clear(const gradients *gradients);
 /* Adds the gradient of a weight of the model, or the sum of squares, to a row-major tensor;
  * `square`: its square. Tied weights that are several values of the graph are summed first. A
  * weight that the loss does not depend on adds nothing. */

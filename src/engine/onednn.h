@@ -162,14 +162,7 @@ pal_status onednn_convolution_back_to_weights(const onednn_convolution *descript
 
 /* Runs a primitive at once on this memory, for steps that run one several times. */
 pal_status onednn_execute(onednn_primitive *primitive, void *const data[ONEDNN_ROLE_COUNT]);
-/* The same for several threads at once, each with memory of its own in the roles that are written.
- */
-pal_status onednn_execute_shared(const onednn_primitive *primitive,
-                                 void *const data[ONEDNN_ROLE_COUNT]);
 
-/* Of a product with few results and long sums oneDNN divides the sums, so that they would depend on
- * the number of threads. How many may run it so that it does not; 0: all of them. */
-int onednn_product_threads(int64_t rows, int64_t columns, int64_t depth);
 /* [...,M,K] times [...,K,N]; leading dimensions equal or 1. bias may be NULL. */
 pal_status onednn_matmul_new(const onednn_tensor *a, const onednn_tensor *b,
                              const onednn_tensor *bias, const onednn_tensor *c,

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/engine.h"
 #include "engine/onednn_api.h"
 
 /* Which way a primitive goes. */
@@ -18,7 +17,6 @@ struct onednn_primitive {
     void *handles[ONEDNN_ROLE_COUNT]; /* what the memories point to by now */
     int operands[ONEDNN_MAX_POSTS];   /* oneDNN's numbers of the post-operations' operands */
     bool sums;                        /* adds to what dst held */
-    int threads;                      /* that run it; 0: as many as there are */
     char implementation[32];
 };
 
@@ -518,33 +516,10 @@ pal_status onednn_matmul_new(const onednn_tensor *a, const onednn_tensor *b,
                              const onednn_posts *posts, onednn_primitive **out)
 {
     making m = {0};
-    int64_t rows = 1;
-    for (size_t d = 0; d + 1 < c->rank; d++)
-        rows *= c->shape[d];
-    const int threads = onednn_product_threads(rows, c->shape[c->rank - 1], a->shape[a->rank - 1]);
-    const int before = threads ? engine_set_threads(threads) : 0;
     pal_status status = begin(&m, a, b, bias, c, posts);
     if (!status)
         status = onednn_check(describe_matmul(&m), "matrix product");
-    status = end(&m, status, posts, out);
-    if (!status)
-        (*out)->threads = threads;
-    if (threads)
-        engine_set_threads(before);
-    return status;
-}
-
-int onednn_product_threads(int64_t rows, int64_t columns, int64_t depth)
-{
-    enum { SHORT = 512, TILE_ROWS = 32, TILE_COLUMNS = 64, LONG = 8 };
-    const int64_t tiles =
-        ((rows + TILE_ROWS - 1) / TILE_ROWS) * ((columns + TILE_COLUMNS - 1) / TILE_COLUMNS);
-    if (depth < SHORT)
-        return 0;
-    if (tiles == 1 || (depth > LONG * rows && depth > LONG * columns))
-        return 1;
-    const int threads = engine_set_threads(0);
-    return tiles < threads ? (int)tiles : 0;
+    return end(&m, status, posts, out);
 }
 
 static dnnl_status_t describe_pool(making *m, const onednn_pool *p)
@@ -713,37 +688,8 @@ pal_status onednn_execute(onednn_primitive *p, void *const data[ONEDNN_ROLE_COUN
         p->handles[role] = data[role];
         arguments[count++] = (dnnl_exec_arg_t){argument_number(p, role), p->memories[role]};
     }
-    const int before = p->threads ? engine_set_threads(p->threads) : 0;
     if (!status && !failed)
         failed = dnnl_primitive_execute(p->primitive, stream, count, arguments);
-    if (p->threads)
-        engine_set_threads(before);
-    return status ? status : onednn_check(failed, "primitive");
-}
-
-pal_status onednn_execute_shared(const onednn_primitive *p, void *const data[ONEDNN_ROLE_COUNT])
-{
-    dnnl_exec_arg_t arguments[ONEDNN_ROLE_COUNT];
-    int count = 0;
-    dnnl_engine_t engine;
-    dnnl_stream_t stream;
-    pal_status status = onednn_processor(&engine, &stream);
-    dnnl_status_t failed = dnnl_success;
-    for (size_t role = 0; !status && !failed && role < ONEDNN_ROLE_COUNT; role++) {
-        const_md md;
-        dnnl_memory_t memory;
-        if (!p->memories[role])
-            continue;
-        failed = dnnl_memory_get_memory_desc(p->memories[role], &md);
-        if (!failed)
-            failed = dnnl_memory_create(&memory, md, engine, data[role]);
-        if (!failed)
-            arguments[count++] = (dnnl_exec_arg_t){argument_number(p, role), memory};
-    }
-    if (!status && !failed)
-        failed = dnnl_primitive_execute(p->primitive, stream, count, arguments);
-    while (count)
-        dnnl_memory_destroy(arguments[--count].memory);
     return status ? status : onednn_check(failed, "primitive");
 }
 

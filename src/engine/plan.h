@@ -177,8 +177,7 @@ pal_status plan_add_gradient(plan *plan, size_t value, buffer *share);
 pal_status plan_add_gradient_view(plan *plan, size_t value, buffer *of);
 
 /* Computes into writes[0] the gradient of a weight by one sample: number `sample` of the batch, or
- * by the whole batch where `sample` is PLAN_ALL. Several samples may be computed at once, each by
- * one thread with writes[0] and scratch of its own; nothing else may be written. */
+ * by the whole batch where `sample` is PLAN_ALL. */
 #define PLAN_ALL SIZE_MAX
 typedef pal_status (*weight_pass)(const step *step, size_t sample);
 /* Of a consumer of which the batch is the outermost part of the activations that it reads.

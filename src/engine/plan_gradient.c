@@ -3,8 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/parallel.h"
-#include "engine/engine.h"
 #include "engine/kernels.h"
 #include "engine/onednn.h"
 #include "engine/plan_state.h"
@@ -182,11 +180,7 @@ typedef struct pass_state {
     void *state;
     void (*release)(void *);
     size_t samples; /* 0: the batch at once */
-    size_t workers; /* samples that may run at once */
 } pass_state;
-
-/* What the gradients of samples that run at once may take. */
-#define WORKER_MEMORY ((size_t)256 << 20)
 
 static void release_pass(void *state)
 {
@@ -211,82 +205,23 @@ static pal_status run_whole(const step *step)
     return it->pass(&own, PLAN_ALL);
 }
 
-/* Memory of one thread: for the gradient of a sample, and for the kernel's scratch. */
-typedef struct worker {
-    step step; /* the kernel's, with buffers in that memory */
-    buffer gradient, scratch;
-    pal_status status;
-} worker;
-
-static void worker_init(worker *w, const step *step, unsigned char *memory, size_t gradient_bytes)
-{
-    w->step = kernel_step(step);
-    w->gradient = *step->writes[0];
-    w->gradient.data = memory;
-    w->step.writes[0] = &w->gradient;
-    if (!step->scratch)
-        return;
-    w->scratch = *step->scratch;
-    w->scratch.data = memory + gradient_bytes;
-    w->step.scratch = &w->scratch;
-}
-
-/* The gradients of samples first, first + 1, ...: one for each worker. Each is computed by a single
- * thread, so that its sums are in the same order however many threads there are. */
-static pal_status run_samples(const pass_state *it, worker *workers, size_t first, size_t count)
-{
-    const int before = engine_set_threads(1);
-#pragma omp parallel for schedule(static, 1) num_threads((int)count) if (count > 1)
-    for (size_t k = 0; k < count; k++)
-        workers[k].status = it->pass(&workers[k].step, first + k);
-    engine_set_threads(before);
-    pal_status status = PAL_OK;
-    for (size_t k = 0; !status && k < count; k++)
-        if (workers[k].status) /* again, in this thread, which is to have the message */
-            status = it->pass(&workers[k].step, first + k);
-    return status;
-}
-
-/* Adds their squares in the order of the samples. */
-static void add_squares(const worker *workers, size_t count, buffer *squares)
-{
-    float *to = squares->data;
-    const int64_t elements = (int64_t)(squares->bytes / sizeof *to);
-    for (size_t k = 0; k < count; k++) {
-        const float *gradient = workers[k].gradient.data;
-#pragma omp parallel for simd schedule(static) if (elements > 16384)
-        for (int64_t i = 0; i < elements; i++)
-            to[i] += gradient[i] * gradient[i];
-    }
-}
-
-/* writes[1] receives the sum of the squares of the samples' gradients. */
+/* writes[0] receives one sample's gradient after the other, writes[1] the sum of their squares. */
 static pal_status run_apart(const step *step)
 {
-    enum { ALIGNMENT = 64 };
     const pass_state *it = step->state;
-    const size_t gradient = (step->writes[0]->bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    const size_t scratch = step->scratch ? step->scratch->bytes : 0;
-    const size_t each = gradient + (scratch + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    size_t count = it->workers;
-    if (count > 1 && each > WORKER_MEMORY / count)
-        count = WORKER_MEMORY / each > 1 ? WORKER_MEMORY / each : 1;
-    worker *workers = mem_zeroed(count, sizeof *workers);
-    unsigned char *memory = mem_array(count + 1, each > ALIGNMENT ? each : ALIGNMENT);
-    pal_status status = workers && memory ? PAL_OK : fail_memory("gradients");
-    unsigned char *aligned =
-        memory ? memory + (ALIGNMENT - (uintptr_t)memory % ALIGNMENT) % ALIGNMENT : NULL;
-    for (size_t k = 0; !status && k < count; k++)
-        worker_init(&workers[k], step, aligned + k * each, gradient);
-    for (size_t s = 0; !status && s < it->samples; s += count) {
-        const size_t n = it->samples - s < count ? it->samples - s : count;
-        status = run_samples(it, workers, s, n);
-        if (!status)
-            add_squares(workers, n, step->writes[1]);
+    const struct step own = kernel_step(step);
+    const float *gradient = step->writes[0]->data;
+    float *squares = step->writes[1]->data;
+    const int64_t count = (int64_t)(step->writes[0]->bytes / sizeof *gradient);
+    for (size_t s = 0; s < it->samples; s++) {
+        pal_status status = it->pass(&own, s);
+        if (status)
+            return status;
+#pragma omp parallel for simd schedule(static) if (count > 16384)
+        for (int64_t i = 0; i < count; i++)
+            squares[i] += gradient[i] * gradient[i];
     }
-    free(workers);
-    free(memory);
-    return status;
+    return PAL_OK;
 }
 
 pal_status plan_add_weight_pass(plan *plan, const graph_node *node, size_t value, const char *what,
@@ -310,11 +245,7 @@ pal_status plan_add_weight_pass(plan *plan, const graph_node *node, size_t value
             release(state);
         return status;
     }
-    size_t workers =
-        plan->options.threads > 0 ? (size_t)plan->options.threads : (size_t)parallel_processors();
-    if (workers > plan->options.samples)
-        workers = plan->options.samples;
-    *it = (pass_state){pass, state, release, plan->options.samples, workers ? workers : 1};
+    *it = (pass_state){pass, state, release, plan->options.samples};
     step *step = plan_add_step(plan, node, what, apart ? run_apart : run_whole, it, release_pass);
     if (!step)
         return PAL_ERROR_MEMORY;

@@ -29,7 +29,8 @@ typedef struct choice {
     size_t block;                  /* so many of them change together */
     uint64_t samples;              /* that weights are tried on */
     double distance;               /* with what is chosen */
-    void *dense;                   /* room for one weight */
+    void *dense;                   /* room for one weight, as it is stored, */
+    float *values;                 /* and as numbers */
     uint64_t tried, total;         /* runs over the samples */
 } choice;
 
@@ -42,12 +43,11 @@ static pal_status install(choice *c, size_t source, size_t candidate)
     const target *t = &from->targets[source];
     pal_status status = palette_decode(t->palette, c->dense);
     palette_release(t->palette);
+    for (uint64_t e = 0; !status && e < c->model->weights[source].info.elements; e++)
+        c->values[e] = grid_get(t->grid, c->dense, e);
     for (size_t i = source; !status && i < c->model->weight_count; i++) {
-        float *to = from->targets[i].wanted && from->targets[i].source == source
-                        ? judge_weight(c->judge, i)
-                        : NULL;
-        for (uint64_t e = 0; to && e < c->model->weights[i].info.elements; e++)
-            to[e] = grid_get(t->grid, c->dense, e);
+        if (from->targets[i].wanted && from->targets[i].source == source)
+            judge_set(c->judge, i, c->values);
     }
     return status;
 }
@@ -89,11 +89,12 @@ static pal_status list_weights(choice *c)
             continue;
         if (c->model->weights[i].info.elements > largest)
             largest = c->model->weights[i].info.elements;
-        if (t->weighted && judge_weight(c->judge, i))
+        if (t->weighted && judge_runs(c->judge, i))
             c->weights[c->weight_count++] = i;
     }
     c->dense = scratch_zeroed(largest, sizeof(float));
-    return c->dense ? PAL_OK : fail_memory("choosing palettes");
+    c->values = scratch_zeroed(largest, sizeof(float));
+    return c->dense && c->values ? PAL_OK : fail_memory("choosing palettes");
 }
 
 static pal_status open_judge(choice *c)
@@ -242,6 +243,7 @@ pal_status choose_palettes(compression *candidates, size_t count, const choose_o
     pal_status status = choose(&c);
     judge_free(c.judge);
     scratch_free(c.dense);
+    scratch_free(c.values);
     free(c.weights);
     free(c.chosen);
     return status;

@@ -8,13 +8,13 @@
 #include "base/parallel.h"
 #include "base/scratch.h"
 #include "engine/engine.h"
-#include "engine/gradient.h"
 #include "engine/session.h"
 #include "format/format.h"
 #include "method/feed.h"
 #include "method/loss_output.h"
+#include "method/replicas.h"
 
-#define DEFAULT_BATCH 32
+#define DEFAULT_BATCH 8
 
 /* What inputs and answers of all samples may take. */
 #define MEMORY (UINT64_C(512) << 20)
@@ -22,12 +22,14 @@
 /* A larger batch than the file foresees is believed if the samples come out as they do alone. */
 #define BATCH_TOLERANCE 1e-6
 
+typedef struct partial partial;
+
 struct judge {
     pal_model *model;
     const pal_data *data;
     judge_options options;
     pal_session *session; /* for what it knows of inputs */
-    gradients *gradients;
+    replicas *replicas;
     size_t output; /* its number */
     bool scores;   /* of classes; otherwise plain numbers */
     score_kind kind;
@@ -39,6 +41,8 @@ struct judge {
     unsigned char **inputs; /* of all samples: scratch memory */
     float *answers;         /* of the model as it was, for all samples: scratch memory */
     double mean_square;     /* of these */
+    bool answering;         /* the model runs as it is: answers are kept, not compared */
+    partial *partial;       /* for each replica */
 };
 
 void judge_free(judge *it)
@@ -50,7 +54,8 @@ void judge_free(judge *it)
     free(it->inputs);
     free(it->bytes);
     scratch_free(it->answers);
-    gradients_free(it->gradients);
+    replicas_free(it->replicas);
+    free(it->partial);
     pal_session_free(it->session);
     free(it);
 }
@@ -60,20 +65,35 @@ uint64_t judge_samples(const judge *judge)
     return judge->samples;
 }
 
-float *judge_weight(const judge *judge, size_t weight)
+static float *variable_of(const gradients *gradients, size_t weight)
 {
-    for (size_t i = 0; i < gradients_variable_count(judge->gradients); i++) {
-        const gradient_variable *variable = gradients_variable(judge->gradients, i);
+    for (size_t i = 0; i < gradients_variable_count(gradients); i++) {
+        const gradient_variable *variable = gradients_variable(gradients, i);
         if (variable->weight == weight)
             return variable->values;
     }
     return NULL;
 }
 
+bool judge_runs(const judge *judge, size_t weight)
+{
+    return variable_of(replicas_get(judge->replicas, 0), weight) != NULL;
+}
+
+void judge_set(judge *judge, size_t weight, const float *values)
+{
+    const uint64_t elements = judge->model->weights[weight].info.elements;
+    for (size_t i = 0; i < replicas_count(judge->replicas); i++) {
+        float *to = variable_of(replicas_get(judge->replicas, i), weight);
+        if (to)
+            memcpy(to, values, (size_t)elements * sizeof *to);
+    }
+}
+
 /* An element of a weight takes part once for each place of its consumer's output. */
 double judge_work(const judge *judge)
 {
-    const graph *graph = gradients_graph(judge->gradients);
+    const graph *graph = gradients_graph(replicas_get(judge->replicas, 0));
     double work = 0;
     for (size_t i = 0; i < graph->main.node_count; i++) {
         const graph_node *node = &graph->main.nodes[i];
@@ -144,39 +164,58 @@ static double sample_distance(const judge *judge, const float *was, const float 
 
 /* ---------------------------------------------------------------- running */
 
-/* Runs the samples from `first` on, the last one repeated until the batch is full. */
-static pal_status run_batch(const judge *judge, uint64_t first)
+/* What one replica is to run, and has found. */
+struct partial {
+    uint64_t first, count; /* samples */
+    double sum;            /* of their distances */
+};
+
+/* Runs a batch, its last sample repeated until it is full. */
+static pal_status run_batch(void *user, size_t i)
 {
-    const plan *plan = gradients_plan(judge->gradients);
-    for (size_t i = 0; i < judge->input_count; i++) {
-        unsigned char *to = plan_model_input(plan, i)->data;
+    const judge *judge = user;
+    partial *part = &judge->partial[i];
+    const plan *plan = gradients_plan(replicas_get(judge->replicas, i));
+    const size_t each = judge->places * judge->classes;
+    for (size_t k = 0; k < judge->input_count; k++) {
+        unsigned char *to = plan_model_input(plan, k)->data;
         for (size_t s = 0; s < judge->batch; s++) {
-            const uint64_t sample = first + s < judge->samples ? first + s : judge->samples - 1;
-            memcpy(to + s * judge->bytes[i], judge->inputs[i] + sample * judge->bytes[i],
-                   judge->bytes[i]);
+            const uint64_t sample = part->first + (s < part->count ? s : part->count - 1);
+            memcpy(to + s * judge->bytes[k], judge->inputs[k] + sample * judge->bytes[k],
+                   judge->bytes[k]);
         }
     }
-    return plan_run(plan, NULL);
+    pal_status status = plan_run(plan, NULL);
+    const float *is = plan_model_output(plan, judge->output)->data;
+    part->sum = 0;
+    for (size_t s = 0; !status && s < part->count; s++) {
+        float *was = judge->answers + (part->first + s) * each;
+        if (judge->answering)
+            memcpy(was, is + s * each, each * sizeof *was);
+        else
+            part->sum += sample_distance(judge, was, is + s * each);
+    }
+    return status;
 }
 
 pal_status judge_distance(judge *judge, uint64_t samples, double limit, double *out)
 {
-    const size_t each = judge->places * judge->classes;
+    const double most = limit * (double)samples;
     double sum = 0;
-    const int before = engine_set_threads(judge->options.threads);
     pal_status status = PAL_OK;
-    for (uint64_t first = 0; !status && first < samples; first += judge->batch) {
-        if (sum > limit * (double)samples) {
-            sum = INFINITY;
-            break;
+    for (uint64_t done = 0; !status && done < samples && sum <= most;) {
+        size_t count = 0;
+        for (; count < replicas_count(judge->replicas) && done < samples; count++) {
+            const uint64_t left = samples - done;
+            judge->partial[count] =
+                (partial){.first = done, .count = left < judge->batch ? left : judge->batch};
+            done += judge->partial[count].count;
         }
-        status = run_batch(judge, first);
-        const float *is = plan_model_output(gradients_plan(judge->gradients), judge->output)->data;
-        for (size_t s = 0; !status && s < judge->batch && first + s < samples; s++)
-            sum += sample_distance(judge, judge->answers + (first + s) * each, is + s * each);
+        status = replicas_run(judge->replicas, count, run_batch, judge);
+        for (size_t k = 0; k < count; k++)
+            sum += judge->partial[k].sum;
     }
-    engine_set_threads(before);
-    *out = isfinite(sum) ? sum / (double)samples : INFINITY;
+    *out = isfinite(sum) && sum <= most ? sum / (double)samples : INFINITY;
     return status;
 }
 
@@ -190,18 +229,22 @@ static pal_status make_plan(judge *judge, const int64_t (*shapes)[PAL_MAX_RANK],
     memcpy(own, shapes, judge->input_count * sizeof *own);
     for (size_t i = 0; i < judge->input_count; i++)
         own[i][0] = (int64_t)batch;
-    gradients_free(judge->gradients);
-    judge->gradients = NULL;
+    replicas_free(judge->replicas);
+    free(judge->partial);
+    judge->replicas = NULL;
+    judge->partial = NULL;
     judge->batch = batch;
-    pal_status status = gradients_new(session_graph(judge->session),
-                                      &(gradient_options){
-                                          .shapes = (const int64_t(*)[PAL_MAX_RANK])own,
-                                          .weights = judge->options.weights,
-                                          .weight_count = judge->model->weight_count,
-                                          .threads = judge->options.threads,
-                                          .weights_change = true,
-                                      },
-                                      &judge->gradients);
+    const gradient_options options = {
+        .shapes = (const int64_t(*)[PAL_MAX_RANK])own,
+        .weights = judge->options.weights,
+        .weight_count = judge->model->weight_count,
+        .weights_change = true,
+    };
+    pal_status status = replicas_new(session_graph(judge->session), &options,
+                                     judge->options.threads, &judge->replicas);
+    if (!status &&
+        !(judge->partial = mem_zeroed(replicas_count(judge->replicas), sizeof *judge->partial)))
+        status = fail_memory("choosing palettes");
     free(own);
     return status;
 }
@@ -209,8 +252,9 @@ static pal_status make_plan(judge *judge, const int64_t (*shapes)[PAL_MAX_RANK],
 /* What the output holds, and memory for inputs and outputs of as many samples as there may be. */
 static pal_status make_room(judge *judge)
 {
-    const plan *plan = gradients_plan(judge->gradients);
-    const graph *graph = gradients_graph(judge->gradients);
+    const gradients *first = replicas_get(judge->replicas, 0);
+    const plan *plan = gradients_plan(first);
+    const graph *graph = gradients_graph(first);
     const size_t value = graph->main.outputs[judge->output];
     const graph_value *shown = &graph->values[value];
     if (!shown->rank || (size_t)shown->shape[0] != judge->batch)
@@ -242,43 +286,57 @@ static pal_status make_room(judge *judge)
     return whole ? PAL_OK : fail_memory("choosing palettes");
 }
 
-/* Runs a batch as the file would, and keeps what came out. */
-static pal_status keep(judge *judge, const feed_batch *batch)
+static void keep(judge *judge, const feed_batch *batch)
 {
-    const size_t each = judge->places * judge->classes;
     const uint64_t left = judge->room - judge->samples;
     const size_t count = batch->count < left ? batch->count : (size_t)left;
-    const pal_tensor *output;
-    pal_status status = pal_session_run(judge->session, batch->inputs, batch->input_count);
-    if (status)
-        return status;
-    output = pal_session_output(judge->session, judge->output);
-    const float *answers = output->data;
-    for (size_t s = 0; s < count; s++)
-        for (size_t i = 0; i < each; i++)
-            if (!isfinite(answers[s * each + i])) {
-                char name[512];
-                dataset_sample_name(judge->data->set, judge->samples + s, name, sizeof name);
-                return fail(PAL_ERROR_VALUE, "%s: output '%s' is not finite", name, output->name);
-            }
-    memcpy(judge->answers + judge->samples * each, answers, count * each * sizeof *answers);
     for (size_t i = 0; i < judge->input_count; i++)
         memcpy(judge->inputs[i] + judge->samples * judge->bytes[i], batch->inputs[i].data,
                count * judge->bytes[i]);
     judge->samples += count;
-    return PAL_OK;
 }
 
-/* Batches that the model does not foresee may mix its samples up: then one at a time. */
-static pal_status check_batch(judge *judge, const int64_t (*shapes)[PAL_MAX_RANK])
+static void find_mean_square(judge *judge, uint64_t samples)
+{
+    const uint64_t numbers = samples * judge->places * judge->classes;
+    double sum = 0;
+    for (uint64_t i = 0; i < numbers; i++)
+        sum += (double)judge->answers[i] * (double)judge->answers[i];
+    judge->mean_square = sum > 0 ? sum / (double)numbers : 1;
+}
+
+/* Batches that the model does not foresee may mix its samples up, which a session finds out: then
+ * one at a time. */
+static pal_status check_batch(judge *judge, const feed_batch *batch,
+                              const int64_t (*shapes)[PAL_MAX_RANK])
 {
     double distance;
-    if (judge->batch == 1)
-        return PAL_OK;
-    const uint64_t some = judge->samples < judge->batch ? judge->samples : judge->batch;
-    pal_status status = judge_distance(judge, some, INFINITY, &distance);
-    if (!status && !(distance < BATCH_TOLERANCE))
-        status = make_plan(judge, shapes, 1);
+    pal_status status = pal_session_run(judge->session, batch->inputs, batch->input_count);
+    if (status)
+        return status;
+    const size_t count = judge->samples < judge->batch ? (size_t)judge->samples : judge->batch;
+    memcpy(judge->answers, pal_session_output(judge->session, judge->output)->data,
+           count * judge->places * judge->classes * sizeof *judge->answers);
+    find_mean_square(judge, count);
+    status = judge_distance(judge, count, INFINITY, &distance);
+    return status || distance < BATCH_TOLERANCE ? status : make_plan(judge, shapes, 1);
+}
+
+/* What the model says as it is. */
+static pal_status find_answers(judge *judge)
+{
+    const uint64_t each = judge->places * judge->classes;
+    double none;
+    judge->answering = true;
+    pal_status status = judge_distance(judge, judge->samples, INFINITY, &none);
+    judge->answering = false;
+    for (uint64_t i = 0; !status && i < judge->samples * each; i++)
+        if (!isfinite(judge->answers[i])) {
+            char name[512];
+            dataset_sample_name(judge->data->set, i / each, name, sizeof name);
+            status = fail(PAL_ERROR_VALUE, "%s: the model's output is not finite", name);
+        }
+    find_mean_square(judge, judge->samples);
     return status;
 }
 
@@ -297,7 +355,7 @@ static pal_status run_feed(judge *judge)
         return status;
     }
     while (!status && !(status = feed_next(feed, &batch)) && batch.count) {
-        if (!judge->gradients) {
+        if (!judge->replicas) {
             for (size_t i = 0; i < judge->input_count; i++)
                 memcpy(shapes[i], batch.inputs[i].shape, sizeof shapes[i]);
             status = make_plan(judge, (const int64_t(*)[PAL_MAX_RANK])shapes,
@@ -305,19 +363,17 @@ static pal_status run_feed(judge *judge)
             if (!status)
                 status = make_room(judge);
         }
-        if (!status)
-            status = keep(judge, &batch);
+        if (status)
+            break;
+        keep(judge, &batch);
+        if (judge->samples <= judge->batch && judge->batch > 1)
+            status = check_batch(judge, &batch, (const int64_t(*)[PAL_MAX_RANK])shapes);
         if (judge->samples == judge->room)
             break;
     }
     feed_close(feed);
-    double sum = 0;
-    const uint64_t numbers = judge->samples * judge->places * judge->classes;
-    for (uint64_t i = 0; !status && i < numbers; i++)
-        sum += (double)judge->answers[i] * (double)judge->answers[i];
-    judge->mean_square = sum > 0 ? sum / (double)numbers : 1;
     if (!status)
-        status = check_batch(judge, (const int64_t(*)[PAL_MAX_RANK])shapes);
+        status = find_answers(judge);
     free(shapes);
     return status;
 }

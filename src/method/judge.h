@@ -13,7 +13,7 @@ typedef struct judge judge;
 typedef struct judge_options {
     const bool *weights; /* by weight of the model: those that will change */
     const char *output;  /* NULL: the model's first */
-    size_t batch;        /* samples at once; 0: 32 */
+    size_t batch;        /* samples at once; 0: 8 */
     int threads;         /* 0: all processors */
 } judge_options;
 
@@ -27,11 +27,13 @@ uint64_t judge_samples(const judge *judge);
 /* Multiplications by these weights for one sample. */
 double judge_work(const judge *judge);
 
-/* The values of a weight, row-major, as the next run will have them; at first the model's own. NULL
- * where nothing that is run uses the weight. */
-float *judge_weight(const judge *judge, size_t weight);
-/* The mean distance over the first `samples`. Runs may end early once it is certain to be above
- * `limit`: then *out is infinite, as it is where an output is not finite. */
+/* Whether what is run uses the weight. */
+bool judge_runs(const judge *judge, size_t weight);
+/* Sets the values of a weight, row-major, for the runs that follow; at first they are the model's
+ * own. Nothing happens where nothing uses it. */
+void judge_set(judge *judge, size_t weight, const float *values);
+/* The mean distance over the first `samples`; infinite where it is above `limit`, which may end
+ * runs early, or where an output is not finite. */
 pal_status judge_distance(judge *judge, uint64_t samples, double limit, double *out);
 
 #endif

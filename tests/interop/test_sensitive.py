@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 
 import support
+from onnx_networks import NETWORKS
 from running import by_onnxruntime
 from support import InteropTest
 from test_safetensors import read
@@ -34,11 +35,11 @@ def write_model(path, nodes, weights, inputs, outputs, kind=TensorProto.FLOAT):
 class Perceptron:
     """x -> relu(x A) -> B -> logits, and what NumPy says of it."""
 
-    def __init__(self, seed=0, scale=1.0):
+    def __init__(self, seed=0, inputs=INPUTS, hidden=HIDDEN):
         random = np.random.default_rng(seed)
-        self.a = (scale * random.normal(size=(INPUTS, HIDDEN)) / INPUTS ** 0.5).astype(np.float32)
-        self.b = (scale * random.normal(size=(HIDDEN, CLASSES)) * 0.3).astype(np.float32)
-        self.x = random.normal(size=(SAMPLES, INPUTS)).astype(np.float32)
+        self.a = (random.normal(size=(inputs, hidden)) / inputs ** 0.5).astype(np.float32)
+        self.b = (random.normal(size=(hidden, CLASSES)) * 2.3 / hidden ** 0.5).astype(np.float32)
+        self.x = random.normal(size=(SAMPLES, inputs)).astype(np.float32)
         self.labels = random.integers(0, CLASSES, SAMPLES)
 
     def write(self, path, tail=()):
@@ -46,7 +47,7 @@ class Perceptron:
                  helper.make_node("Relu", ["h"], ["r"]),
                  helper.make_node("MatMul", ["r", "b"], ["logits"]), *tail]
         kind = helper.np_dtype_to_tensor_dtype(self.a.dtype)
-        write_model(path, nodes, {"a": self.a, "b": self.b}, [("x", kind, ["n", INPUTS])],
+        write_model(path, nodes, {"a": self.a, "b": self.b}, [("x", kind, ["n", len(self.a)])],
                     [(nodes[-1].output[0], ["n", CLASSES])], kind)
         return path
 
@@ -413,6 +414,29 @@ class FilesTest(SensitiveTest):
             found.add(output.read_bytes())
             output.unlink()
         self.assertEqual(len(found), 1)
+
+
+    def test_the_same_sensitivities(self):
+        """At any number of threads, for long sums over few results too."""
+        wide = Perceptron(inputs=1500, hidden=1100)
+        model = wide.write(self.new_path(".onnx"))
+        cases = {"wide": (model, {"x": wide.x, "labels": wide.labels})}
+        for name in ("bert", "llama"):
+            network, feed = NETWORKS[name](dtype=np.float32, opset=17)
+            model = self.new_path(".onnx")
+            onnx.save(network, model)
+            cases[name] = model, feed
+        for name, (model, feed) in cases.items():
+            with self.subTest(name):
+                data = self.data(**feed)
+                found = set()
+                for threads in (1, 2, 3, 8):
+                    saved = self.new_path(".safetensors")
+                    self.succeed("compress", model, "-o", self.new_path(".onnx"), "--nbits", 4,
+                                 "--method", "sensitive", "--data", data, "--save-sensitivity",
+                                 saved, "--sweeps", 0, "--threads", threads, "--quiet")
+                    found.add(saved.read_bytes())
+                self.assertEqual(len(found), 1)
 
 
 class QualityTest(SensitiveTest):

@@ -1,7 +1,6 @@
 /* Convolutions and transposed convolutions of 1 to 3 dimensions, with groups. */
 #include <string.h>
 
-#include "engine/engine.h"
 #include "engine/ops/back.h"
 #include "engine/ops/compute.h"
 #include "engine/ops/slopes.h"
@@ -197,8 +196,7 @@ static pal_status run_weights(const step *step, size_t sample)
         [ONEDNN_WEIGHTS] = step->writes[0]->data,
         [ONEDNN_SCRATCH] = step->scratch ? step->scratch->data : NULL,
     };
-    return sample == PLAN_ALL ? onednn_execute(it->primitive, data)
-                              : onednn_execute_shared(it->primitive, data);
+    return onednn_execute(it->primitive, data);
 }
 
 /* The layout of a batch whose samples have that of the primitive. */
@@ -232,12 +230,7 @@ static pal_status back_to_weights(plan *plan, const graph_node *node, convolutio
             transposed_weights_of(plan_input(plan, node, 1), node->attributes.window.groups);
         c->weights = stored;
     }
-    /* A primitive divides its sums among as many threads as there are when it is made; of samples
-     * on their own, which share the threads, each has one. */
-    const int threads = samples ? engine_set_threads(1) : 0;
     pal_status status = onednn_convolution_back_to_weights(&c->description, &it->primitive);
-    if (samples)
-        engine_set_threads(threads);
     if (!status)
         status = layout_of_batch(it->primitive, ONEDNN_SRC, x, &it->src);
     if (!status)

@@ -1,7 +1,6 @@
 /* Products of matrices, with leading dimensions that broadcast. */
 #include <string.h>
 
-#include "engine/engine.h"
 #include "engine/ops/back.h"
 #include "engine/ops/compute.h"
 #include "engine/ops/slopes.h"
@@ -226,7 +225,6 @@ typedef struct product_back {
     int64_t gradient_step[PAL_MAX_RANK], other_step[PAL_MAX_RANK], result_step[PAL_MAX_RANK];
     /* By sample: matrices of fewer rows, one after another. */
     bool by_sample;
-    bool ordered; /* the same whatever the number of threads */
     int64_t sample_depth, gradient_sample, other_sample;
 } product_back;
 
@@ -235,14 +233,9 @@ static pal_status multiply(const product_back *it, const float *gradient, const 
 {
     const float *left = it->left.from_gradient ? gradient : other;
     const float *right = it->right.from_gradient ? gradient : other;
-    const int threads = it->ordered ? onednn_product_threads(it->rows, it->columns, depth) : 0;
-    const int before = threads ? engine_set_threads(threads) : 0;
-    pal_status status = onednn_gemm(it->left.transposed, it->right.transposed, it->rows,
-                                    it->columns, depth, it->alpha, left, it->left.width, right,
-                                    it->right.width, beta, to, it->result_width);
-    if (threads)
-        engine_set_threads(before);
-    return status;
+    return onednn_gemm(it->left.transposed, it->right.transposed, it->rows, it->columns, depth,
+                       it->alpha, left, it->left.width, right, it->right.width, beta, to,
+                       it->result_width);
 }
 
 static pal_status run_all(const step *step)
@@ -360,7 +353,6 @@ static pal_status back_to(plan *plan, const graph_node *node, bool left, buffer 
     set_batches(it, left ? &a : &b, left ? &b : &a, a.rows * b.columns);
     if (!plan_is_weight(plan, value)) {
         buffer *share;
-        it->ordered = true;
         status = back_step(plan, node, "matmul's operand", run_all, it, NULL,
                            &plan_graph(plan)->values[value], reads, 2, &share);
         return status ? status : plan_add_gradient(plan, value, share);
