@@ -40,9 +40,10 @@ struct judge {
     size_t *bytes;          /* of one sample of each input */
     unsigned char **inputs; /* of all samples: scratch memory */
     float *answers;         /* of the model as it was, for all samples: scratch memory */
-    double mean_square;     /* of these */
-    bool answering;         /* the model runs as it is: answers are kept, not compared */
-    partial *partial;       /* for each replica */
+    double work;
+    double mean_square; /* of these */
+    bool answering;     /* the model runs as it is: answers are kept, not compared */
+    partial *partial;   /* for each replica */
 };
 
 void judge_free(judge *it)
@@ -90,29 +91,9 @@ void judge_set(judge *judge, size_t weight, const float *values)
     }
 }
 
-/* An element of a weight takes part once for each place of its consumer's output. */
 double judge_work(const judge *judge)
 {
-    const graph *graph = gradients_graph(replicas_get(judge->replicas, 0));
-    double work = 0;
-    for (size_t i = 0; i < graph->main.node_count; i++) {
-        const graph_node *node = &graph->main.nodes[i];
-        const graph_value *output = &graph->values[node->outputs[0]];
-        double elements = 1;
-        for (size_t d = 0; d < output->rank; d++)
-            elements *= (double)output->shape[d];
-        for (size_t k = 0; k < node->input_count; k++) {
-            const size_t value = node->inputs[k];
-            const size_t weight = value == GRAPH_NONE ? GRAPH_NONE : graph->values[value].weight;
-            if (weight >= judge->model->weight_count || !judge->options.weights[weight])
-                continue;
-            const pal_weight *info = &judge->model->weights[weight].info;
-            const size_t axis = info->channel_axis > 0 ? (size_t)info->channel_axis : 0;
-            if (info->rank && info->elements)
-                work += elements * (double)info->elements / (double)info->shape[axis];
-        }
-    }
-    return work / (double)judge->batch;
+    return judge->work;
 }
 
 /* ---------------------------------------------------------------- distances */
@@ -378,6 +359,31 @@ static pal_status run_feed(judge *judge)
     return status;
 }
 
+/* An element of a weight takes part once for each place of its consumer's output. */
+static double count_work(const judge *judge)
+{
+    const graph *graph = gradients_graph(replicas_get(judge->replicas, 0));
+    double work = 0;
+    for (size_t i = 0; i < graph->main.node_count; i++) {
+        const graph_node *node = &graph->main.nodes[i];
+        const graph_value *output = &graph->values[node->outputs[0]];
+        double elements = 1;
+        for (size_t d = 0; d < output->rank; d++)
+            elements *= (double)output->shape[d];
+        for (size_t k = 0; k < node->input_count; k++) {
+            const size_t value = node->inputs[k];
+            const size_t weight = value == GRAPH_NONE ? GRAPH_NONE : graph->values[value].weight;
+            if (weight >= judge->model->weight_count || !judge->options.weights[weight])
+                continue;
+            const pal_weight *info = &judge->model->weights[weight].info;
+            const size_t axis = info->channel_axis > 0 ? (size_t)info->channel_axis : 0;
+            if (info->rank && info->elements)
+                work += elements * (double)info->elements / (double)info->shape[axis];
+        }
+    }
+    return work / (double)judge->batch;
+}
+
 pal_status judge_open(pal_model *model, const pal_data *data, const judge_options *options,
                       judge **out)
 {
@@ -399,6 +405,9 @@ pal_status judge_open(pal_model *model, const pal_data *data, const judge_option
         status = it->bytes && it->inputs ? run_feed(it) : fail_memory("choosing palettes");
     }
     engine_set_threads(before);
+    if (!status)
+        it->work = count_work(it);
+    it->options.weights = NULL; /* they are the caller's */
     if (status) {
         judge_free(it);
         return status;

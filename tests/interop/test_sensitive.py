@@ -119,13 +119,13 @@ class MeasuringTest(SensitiveTest):
         data = self.data(x=net.x)
         possible = [net.sensitivity([label])["b"] for label in range(CLASSES)]
         drawn = np.zeros(CLASSES)
-        for seed in range(60):
+        for seed in range(40):
             found = self.measure(model, data, "--seed", seed)["b"]
             near = [np.allclose(found, p, rtol=1e-3, atol=1e-7) for p in possible]
             self.assertEqual(sum(near), 1)
             drawn += near
         scores = net.logits(net.x[0].astype(np.float64))
-        expected = 60 * np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+        expected = 40 * np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
         self.assertLess(((drawn - expected) ** 2 / np.maximum(expected, 0.5)).sum(), 25)
 
     def test_a_number(self):
@@ -430,7 +430,7 @@ class FilesTest(SensitiveTest):
             with self.subTest(name):
                 data = self.data(**feed)
                 found = set()
-                for threads in (1, 2, 3, 8):
+                for threads in (1, 3, 8):
                     saved = self.new_path(".safetensors")
                     self.succeed("compress", model, "-o", self.new_path(".onnx"), "--nbits", 4,
                                  "--method", "sensitive", "--data", data, "--save-sensitivity",
@@ -444,7 +444,7 @@ class QualityTest(SensitiveTest):
         """Of answers that the model did not see, too."""
         model = support.EXAMPLE.parent / "fashion-mnist.onnx"
         data = ("--data", EXAMPLE_DATA, "--mean", "0.286", "--std", "0.353")
-        for nbits in (1, 2, 3, 4):
+        for nbits in (2, 3):
             scores = {}
             for method in ("kmeans", "sensitive"):
                 output = self.new_path(".onnx")
