@@ -8,14 +8,10 @@ rounded to the type of the values, as they are when a palette is stored.
 
 import argparse
 import ctypes
-import os
 import time
 from pathlib import Path
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")  # one thread for everyone; set it to allow more
-
-import numpy as np  # noqa: E402
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = ((1 << 20, np.float16), (1 << 23, np.float16), (1 << 20, np.float32))

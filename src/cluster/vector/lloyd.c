@@ -28,10 +28,10 @@ typedef struct room {
     float distance[TILE];
     uint8_t nearest[TILE];
     uint8_t which[MOST_SITES];
-    float *rows;  /* as in sites */
+    float *rows;    /* as in sites */
     float *sums;    /* as in tile_sums() */
     double *folded; /* all of them: k x (dim + 2) */
-    sites part;   /* centroids near a group of tiles, */
+    sites part;     /* centroids near a group of tiles, */
     unsigned part_anchor;
     uint8_t near[MOST_SITES];   /* their numbers */
     uint16_t place[MOST_SITES]; /* where in `near` each is, + 1 */
@@ -175,7 +175,7 @@ static void move_members(const clustering *c, gain *g, size_t tile, const uint8_
 /* Whether sums are taken anew faster in lanes, a cluster at a time, than a vector at a time. */
 static bool by_lanes(const clustering *c)
 {
-    return c->k * (c->set->dim + 2) <= 320;
+    return c->k * (c->set->dim + 2) <= 256;
 }
 
 /* Adds all members of a tile to the sums. */
@@ -291,7 +291,8 @@ static double pass_work(const clustering *c, size_t compared, size_t changed)
     const bool boxed = c->set->boxes && c->k >= BOXES_FROM;
     const double distances = (double)compared * TILE * (0.03 + 0.035 * dim);
     const double looks = boxed ? tile_count * (100 + 0.3 * k * (dim + 2)) : 0;
-    const double sums = c->anew ? tile_count * fmin(k * (dim + 2) * 10, 600) : 10 * (double)changed;
+    const double all = by_lanes(c) ? 3 * k * (dim + 2) : 600;
+    const double sums = c->anew ? tile_count * all : 10 * (double)changed;
     const double rest = 300 + 20 * tile_count + k * (dim + 1) * (2 * (double)pieces(c) + 20);
     return distances + looks + sums + rest;
 }
