@@ -30,6 +30,8 @@ def main():
     }
     if not options.quick:
         contenders["scikit-learn"] = sklearn_kmeans
+    for name in options.without:
+        contenders.pop(name, None)
     print("| values | k | " + " | ".join(contenders) + " |")
     print("|---|---|" + "---|" * len(contenders))
     for size, dtype in QUICK_SIZES if options.quick else SIZES:
@@ -50,6 +52,8 @@ def parse_arguments():
                         help="seconds after which a contender's next turns are left out")
     parser.add_argument("--quick", action="store_true",
                         help="2^20 float16 values only, without scikit-learn")
+    parser.add_argument("--without", nargs="+", default=(), metavar="NAME",
+                        help="contenders to leave out: scikit-learn takes minutes for a cell")
     return parser.parse_args()
 
 
