@@ -312,7 +312,7 @@ class CustomTest(OptionsTest):
         restored = self.assert_decompress_agrees(output)
         judged = Program(reference.decompress(theirs, self.new_path())).weights()
         weights = Program(package).weights()
-        self.assert_not_worse(weights, restored, judged, Program(theirs).compressed_uses, "custom")
+        self.assert_not_worse(weights, restored, judged, Program(theirs).compressed_uses)
 
     def test_against_coremltools(self):
         array = self.folder / "table.npy"

@@ -270,6 +270,16 @@ INLINE float fold_sum(float *numbers)
     return numbers[0];
 }
 
+INLINE double tile_error_body(const float *restrict weights, const float *restrict distance)
+{
+    float share[TILE];
+    for (size_t i = 0; i < TILE; i++)
+        share[i] = weights[i] * distance[i];
+    return (double)fold_sum(share);
+}
+
+VARIANTS(double, tile_error, (const float *weights, const float *distance), (weights, distance))
+
 INLINE double tile_lower_body(const float *restrict values, const float *restrict weights,
                               size_t dim, const float *restrict point, const float *distance,
                               float *lowered, float *restrict most)
@@ -297,37 +307,54 @@ VARIANTS(double, tile_lower,
           const float *distance, float *lowered, float *most),
          (values, weights, dim, point, distance, lowered, most))
 
-/* In double from the first product on: the error of a clustering is the small difference of large
- * sums. */
-INLINE void tile_sums_body(const float *values, const float *weights, size_t dim,
-                           const uint8_t *index, unsigned k, double *restrict sums)
+INLINE void tile_sums_body(const float *restrict values, const float *restrict weights, size_t dim,
+                           const uint8_t *index, unsigned k, float *restrict sums)
 {
-    enum { HALF = SUM_LANES };
-    float own[TILE];
-    double side[TILE];
+    enum { STEP = SUM_LANES };
+    float side[TILE], have[TILE];
+    int32_t which[TILE];
+    for (size_t i = 0; i < TILE; i++) {
+        which[i] = index[i];
+        have[i] = weights[i] > 0 ? 1 : 0;
+    }
     for (unsigned j = 0; j < k; j++) {
         for (size_t i = 0; i < TILE; i++)
-            own[i] = index[i] == j ? weights[i] : 0;
-        for (size_t i = 0; i < TILE; i++)
-            side[i] = (double)own[i];
-        for (size_t c = 0; c < dim; c++, sums += HALF) {
+            side[i] = which[i] == (int32_t)j ? weights[i] : 0;
+        for (size_t c = 0; c < dim; c++, sums += STEP) {
             const float *row = values + c * TILE;
-            for (size_t i = 0; i < HALF; i++)
-                sums[i] += side[i] * (double)row[i] + side[i + HALF] * (double)row[i + HALF];
+            for (size_t i = 0; i < STEP; i++)
+                sums[i] += (side[i] * row[i] + side[i + STEP] * row[i + STEP]) +
+                           (side[i + 2 * STEP] * row[i + 2 * STEP] +
+                            side[i + 3 * STEP] * row[i + 3 * STEP]);
         }
-        for (size_t i = 0; i < HALF; i++)
-            sums[i] += side[i] + side[i + HALF];
-        sums += HALF;
-        for (size_t i = 0; i < HALF; i++)
-            sums[i] += (side[i] > 0 ? 1. : 0.) + (side[i + HALF] > 0 ? 1. : 0.);
-        sums += HALF;
+        for (size_t i = 0; i < STEP; i++)
+            sums[i] += (side[i] + side[i + STEP]) + (side[i + 2 * STEP] + side[i + 3 * STEP]);
+        sums += STEP;
+        for (size_t i = 0; i < TILE; i++)
+            side[i] = which[i] == (int32_t)j ? have[i] : 0;
+        for (size_t i = 0; i < STEP; i++)
+            sums[i] += (side[i] + side[i + STEP]) + (side[i + 2 * STEP] + side[i + 3 * STEP]);
+        sums += STEP;
     }
 }
 
 VARIANTS(void, tile_sums,
          (const float *values, const float *weights, size_t dim, const uint8_t *index, unsigned k,
-          double *sums),
+          float *sums),
          (values, weights, dim, index, k, sums))
+
+INLINE void lanes_fold_body(float *restrict lanes, size_t rows, double *restrict sums)
+{
+    for (size_t r = 0; r < rows; r++, lanes += SUM_LANES) {
+        for (size_t half = SUM_LANES / 2; half; half /= 2)
+            for (size_t l = 0; l < half; l++)
+                lanes[l] += lanes[l + half];
+        sums[r] += (double)lanes[0];
+        memset(lanes, 0, SUM_LANES * sizeof *lanes);
+    }
+}
+
+VARIANTS(void, lanes_fold, (float *lanes, size_t rows, double *sums), (lanes, rows, sums))
 
 INLINE void tile_beyond_body(const float *values, const float *weights, size_t dim,
                              const float *origin, const float *a, float b, double *sums)
