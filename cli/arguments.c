@@ -117,6 +117,15 @@ static bool is_data_option(const command *command, const char *name)
     return false;
 }
 
+static bool is_method_option(const command *command, const char *name)
+{
+    const pal_method_option *option;
+    for (size_t i = 0; command->method_options && (option = pal_method_option_get(i)); i++)
+        if (strcmp(option->name, name) == 0)
+            return true;
+    return false;
+}
+
 /* One "--name", "--name=value", "--name value", "-l" or "-l value"; *i moves past a value taken. */
 static int parse_option(const command *command, int argc, char **argv, int *i, arguments *out)
 {
@@ -131,7 +140,8 @@ static int parse_option(const command *command, int argc, char **argv, int *i, a
     char option[64];
     const bool named = !flag && is_long && option_name(name, length, option, sizeof option);
     const bool library = named && is_library_option(command, option);
-    if (!flag && !library && !(named && is_data_option(command, option)))
+    const bool method = named && !library && is_method_option(command, option);
+    if (!flag && !library && !method && !(named && is_data_option(command, option)))
         return complain(command, "unknown option %s", text);
     if (flag && !flag->argument) {
         if (value)
@@ -148,8 +158,9 @@ static int parse_option(const command *command, int argc, char **argv, int *i, a
         set_flag(out, flag, value);
         return 0;
     }
-    if (library ? pal_options_set(out->options, option, value)
-                : pal_data_options_set(out->data_options, option, value))
+    if (library  ? pal_options_set(out->options, option, value)
+        : method ? pal_method_options_set(out->method_options, option, value)
+                 : pal_data_options_set(out->data_options, option, value))
         return complain(command, "%s", pal_error_message());
     return 0;
 }
@@ -188,6 +199,8 @@ int arguments_parse(const command *command, int argc, char **argv, arguments *ou
     pal_status status = pal_options_new(&out->options);
     if (!status)
         status = pal_data_options_new(&out->data_options);
+    if (!status)
+        status = pal_method_options_new(&out->method_options);
     if (!status)
         status = load_config(command, argc, argv, out->options);
     if (status)
@@ -229,4 +242,5 @@ void arguments_free(arguments *arguments)
 {
     pal_options_free(arguments->options);
     pal_data_options_free(arguments->data_options);
+    pal_method_options_free(arguments->method_options);
 }

@@ -35,6 +35,7 @@ typedef struct command {
     const char *needs;    /* the flag that must be given, which has a letter, or NULL */
     bool library_options; /* takes the options of palettization */
     bool data_options;    /* takes the options of data */
+    bool method_options;  /* takes the options of methods */
     int inputs;           /* positional arguments, exactly; -1: at most one */
     int (*run)(const arguments *arguments);
 } command;
@@ -47,6 +48,7 @@ struct arguments {
     const char *values[MAX_FLAGS]; /* by flag of the command; "" for those without an argument */
     pal_options *options;
     pal_data_options *data_options;
+    pal_method_options *method_options;
 };
 
 /* What was given for a flag of the command: NULL if it was not, "" if it takes no argument. */

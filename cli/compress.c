@@ -4,23 +4,11 @@
 #include "cli.h"
 
 static const flag flags[] = {
-    {"method", 'm', "METHOD",
-     "How tables are chosen: kmeans, from the weights alone; sensitive, where an error counts as "
-     "much "
-     "as the loss feels it, measured on samples (--data) or read from a file "
-     "(--load-sensitivity). (default kmeans)"},
     {"data", 'd', "DATA",
-     "Samples to measure sensitivities on: a folder of images in which each subfolder is a class, "
-     "the same in a .tar, IDX files, or an .npz whose arrays are named as the model's inputs. "
-     "Without "
-     "labels they are drawn from the model's own probabilities."},
-    {"samples", 0, "N", "How many samples, chosen at random. (default 128)"},
-    {"seed", 0, "N", "Of all that is random. (default 0)"},
-    {"batch", 'b', "N", "Samples to run at once. (default 32)"},
-    {"save-sensitivity", 0, "FILE", "Write the measured sensitivities to a safetensors file."},
-    {"load-sensitivity", 0, "FILE",
-     "Read them from one, in which they may come from anywhere: a tensor for each weight, of its "
-     "name and shape."},
+     "Samples for the methods that look at more than the weights: a folder of images in which each "
+     "subfolder is a class, the same in a .tar, IDX files, or an .npz whose arrays are named as "
+     "the "
+     "model's inputs."},
     CONFIG_FLAGS,
     {"output", 'o', "OUT",
      "Where to write the compressed model; IN itself is allowed. Must be given."},
@@ -42,50 +30,21 @@ static int finish(const arguments *arguments, pal_model *model, const pal_report
     return code;
 }
 
-/* The samples: a random choice, unless the data's own options say otherwise. */
-static pal_status open_samples(const arguments *arguments, long samples, long seed, pal_data **out)
+/* Options of another method than the one that is used are most likely a mistake. */
+static int check_method(const arguments *arguments)
 {
-    char text[32];
-    pal_status status = PAL_OK;
-    snprintf(text, sizeof text, "%ld", samples);
-    if (!status)
-        status = pal_data_options_set(arguments->data_options, "limit", text);
-    snprintf(text, sizeof text, "%ld", seed);
-    if (!status)
-        status = pal_data_options_set(arguments->data_options, "shuffle_seed", text);
-    return status ? status
-                  : pal_data_open(flag_value(arguments, "data"), arguments->data_options, out);
-}
-
-static pal_status measure(const arguments *arguments, pal_model *model,
-                          const pal_sensitivity_options *settings, long samples, progress *progress,
-                          pal_sensitivity **out)
-{
-    pal_data *data = NULL;
-    pal_status status = open_samples(arguments, samples, (long)settings->seed, &data);
-    if (!status)
-        status = pal_sensitivity_measure(model, data, arguments->options, settings, progress_update,
-                                         progress, out);
-    pal_data_free(data);
-    if (!status && flag_value(arguments, "save-sensitivity"))
-        status = pal_sensitivity_save(*out, flag_value(arguments, "save-sensitivity"));
-    return status;
-}
-
-/* Usage that the parser cannot know to be wrong. Returns 0 or an exit code. */
-static int check_method(const arguments *arguments, bool *sensitive)
-{
-    const char *method = flag_value(arguments, "method");
-    const bool loads = flag_value(arguments, "load-sensitivity") != NULL;
-    *sensitive = method && strcmp(method, "sensitive") == 0;
-    if (method && !*sensitive && strcmp(method, "kmeans") != 0)
-        return say_error("--method is kmeans or sensitive, not '%s'", method), EXIT_BAD_USAGE;
-    if (*sensitive && !flag_value(arguments, "data") && !loads)
-        return say_error("--method sensitive needs --data or --load-sensitivity"), EXIT_BAD_USAGE;
-    if (!*sensitive && (flag_value(arguments, "data") || loads))
-        return say_error("--data and --load-sensitivity need --method sensitive"), EXIT_BAD_USAGE;
-    if (flag_value(arguments, "data") && loads)
-        return say_error("sensitivities are either measured or loaded"), EXIT_BAD_USAGE;
+    const pal_method_option *option;
+    for (size_t i = 0; (option = pal_method_option_get(i)); i++)
+        if (pal_method_options_given(arguments->method_options, option->name) &&
+            !pal_method_options_uses(arguments->method_options, option->name))
+            return say_error("%s is no option of method %s", option->name,
+                             pal_method_options_value(arguments->method_options, "method")),
+                   EXIT_BAD_USAGE;
+    if (flag_value(arguments, "data") &&
+        !pal_method_options_uses(arguments->method_options, "samples"))
+        return say_error("method %s takes no data; choose one that does with --method",
+                         pal_method_options_value(arguments->method_options, "method")),
+               EXIT_BAD_USAGE;
     return 0;
 }
 
@@ -95,43 +54,30 @@ static int run(const arguments *arguments)
         return print_config(arguments);
     double started = now_seconds();
     pal_model *model = NULL;
+    pal_data *data = NULL;
     pal_report *report = NULL;
-    pal_sensitivity *sensitivity = NULL;
     progress progress;
     uint64_t bytes = 0;
-    bool sensitive = false;
-    long samples = 128, seed = 0, batch = 0;
-    int code = check_method(arguments, &sensitive);
-    if (!code)
-        code = flag_number(arguments, "samples", 1, &samples);
-    if (!code)
-        code = flag_number(arguments, "seed", 0, &seed);
-    if (!code)
-        code = flag_number(arguments, "batch", 1, &batch);
+    int code = check_method(arguments);
     if (code)
         return code;
-    const char *threads = pal_options_value(arguments->options, "threads");
-    const pal_sensitivity_options settings = {
-        .batch = (size_t)batch, .threads = threads ? atoi(threads) : 0, .seed = (uint64_t)seed};
     pal_status status = pal_options_check(arguments->options);
     if (!status)
         status = pal_model_open(arguments->inputs[0], &model);
+    if (!status && flag_value(arguments, "data"))
+        status = pal_method_data_open(flag_value(arguments, "data"), arguments->data_options,
+                                      arguments->method_options, &data);
     watch_interrupts();
     progress_start(&progress, flag_value(arguments, "quiet"));
-    if (!status && flag_value(arguments, "load-sensitivity"))
-        status =
-            pal_sensitivity_load(flag_value(arguments, "load-sensitivity"), model, &sensitivity);
-    else if (!status && sensitive)
-        status = measure(arguments, model, &settings, samples, &progress, &sensitivity);
     if (!status)
-        status = pal_compress_sensitive(model, arguments->options, sensitivity, progress_update,
-                                        &progress, &report);
+        status = pal_compress_method(model, arguments->options, arguments->method_options, data,
+                                     progress_update, &progress, &report);
     progress_stop(&progress);
     if (!status)
         status = pal_model_save(model, flag_value(arguments, "output"), &bytes);
     code = status ? report_failure(status) : finish(arguments, model, report, bytes, started);
-    pal_sensitivity_free(sensitivity);
     pal_report_free(report);
+    pal_data_free(data);
     pal_model_free(model);
     return code;
 }
@@ -152,6 +98,7 @@ const command command_compress = {
     .needs = "output",
     .library_options = true,
     .data_options = true,
+    .method_options = true,
     .inputs = 1,
     .run = run,
 };

@@ -60,6 +60,7 @@ static const char *status_name(pal_weight_status status)
     switch (status) {
     case PAL_WEIGHT_COMPRESSED: return "compressed";
     case PAL_WEIGHT_DECOMPRESSED: return "decompressed";
+    case PAL_WEIGHT_ADJUSTED: return "adjusted";
     case PAL_WEIGHT_SKIPPED: break;
     }
     return "skipped";

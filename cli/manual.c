@@ -62,6 +62,17 @@ static void print_data_option(FILE *out, const pal_data_option *option)
     print_wrapped(out, option->help, 8);
 }
 
+static void print_method_option(FILE *out, const pal_method_option *option)
+{
+    char name[64];
+    option_name(name, sizeof name, option->name);
+    fprintf(out, "  %s %s", name, option->argument);
+    if (option->default_value)
+        fprintf(out, "  (default %s)", option->default_value);
+    fputc('\n', out);
+    print_wrapped(out, option->help, 8);
+}
+
 static void print_library_option(FILE *out, const pal_option *option)
 {
     char name[64];
@@ -82,6 +93,8 @@ void print_usage(FILE *out, const command *command)
         print_library_option(out, pal_option_get(i));
     for (const flag *flag = command->flags; flag->name; flag++)
         print_flag(out, flag);
+    for (size_t i = 0; command->method_options && pal_method_option_get(i); i++)
+        print_method_option(out, pal_method_option_get(i));
     for (size_t i = 0; command->data_options && pal_data_option_get(i); i++)
         print_data_option(out, pal_data_option_get(i));
     fputs("  -h, --help\n        This text.\n", out);
@@ -154,6 +167,8 @@ static void print_roff_command(FILE *out, const command *command)
     if (command->library_options) {
         fputs(".PP\nand the options of palettization below.\n", out);
     }
+    if (command->method_options)
+        fputs(".PP\nand the options of methods below.\n", out);
     if (command->data_options)
         fputs(".PP\nand the options of data below.\n", out);
 }
@@ -190,6 +205,13 @@ void print_manual_page(FILE *out)
         option_name(name, sizeof name, option->name);
         print_roff_option(out, name, option->choices ? option->choices : placeholder(option),
                           option->default_value, option->help);
+    }
+    fputs(".SH OPTIONS OF METHODS\n", out);
+    for (size_t i = 0; pal_method_option_get(i); i++) {
+        const pal_method_option *option = pal_method_option_get(i);
+        char name[64];
+        option_name(name, sizeof name, option->name);
+        print_roff_option(out, name, option->argument, option->default_value, option->help);
     }
     fputs(".SH OPTIONS OF DATA\n", out);
     for (size_t i = 0; pal_data_option_get(i); i++) {

@@ -55,6 +55,30 @@ static void print_values(FILE *out, const pal_option *option)
     fputc('\n', out);
 }
 
+static void print_method_reference(FILE *out)
+{
+    const pal_method_option *option;
+    fputs(
+        "\n# Options of methods\n\n"
+        "They hold for the whole model: on the command line of `compress`, and in a program with\n"
+        "`pal_method_options_set(options, \"samples\", \"128\")`.\n",
+        out);
+    for (size_t i = 0; (option = pal_method_option_get(i)); i++) {
+        fprintf(out, "\n## %s\n\n", option->name);
+        if (option->choices) {
+            fputs("- values: `", out);
+            print_words(out, option->choices);
+            fputs("`\n", out);
+        }
+        if (option->default_value)
+            fprintf(out, "- default: `%s`\n", option->default_value);
+        else
+            fputs("- default: not set\n", out);
+        fputc('\n', out);
+        print_wrapped(out, option->help, 0);
+    }
+}
+
 void print_option_reference(FILE *out)
 {
     const pal_option *option;
@@ -69,4 +93,5 @@ void print_option_reference(FILE *out)
         fputc('\n', out);
         print_wrapped(out, option->help, 0);
     }
+    print_method_reference(out);
 }

@@ -122,7 +122,9 @@ static size_t print_changed(FILE *out, const pal_report *report, bool *failed)
     table t = {.columns = MAX_COLUMNS, .headings = headings, .right = right};
     for (size_t i = 0; i < pal_report_count(report); i++) {
         const pal_report_entry *entry = pal_report_get(report, i);
-        char(*row)[CELL] = entry->status == PAL_WEIGHT_SKIPPED ? NULL : table_row(&t);
+        const bool changed =
+            entry->status == PAL_WEIGHT_COMPRESSED || entry->status == PAL_WEIGHT_DECOMPRESSED;
+        char(*row)[CELL] = changed ? table_row(&t) : NULL;
         if (row)
             put_entry(row, entry);
     }
@@ -133,16 +135,16 @@ static size_t print_changed(FILE *out, const pal_report *report, bool *failed)
     return t.rows;
 }
 
-/* Weights with something to say about them: the skipped, or those with a remark. */
-static void print_reasons(FILE *out, const pal_report *report, bool skipped, const char *title,
-                          bool *failed)
+/* Weights of a status with something to say about them. */
+static void print_reasons(FILE *out, const pal_report *report, pal_weight_status status,
+                          const char *title, bool *failed)
 {
     static const char *const headings[] = {"weight", "operator", "shape", "reason"};
     static const bool right[] = {false, false, false, false};
     table t = {.columns = 4, .headings = headings, .right = right};
     for (size_t i = 0; i < pal_report_count(report); i++) {
         const pal_report_entry *entry = pal_report_get(report, i);
-        if ((entry->status == PAL_WEIGHT_SKIPPED) != skipped || !*entry->reason)
+        if (entry->status != status || !*entry->reason)
             continue;
         char(*row)[CELL] = table_row(&t);
         if (!row)
@@ -173,8 +175,10 @@ int print_report(FILE *out, const pal_report *report, const totals *totals)
     char before[CELL], after[CELL];
     bool failed = false;
     size_t changed = print_changed(out, report, &failed), count = pal_report_count(report);
-    print_reasons(out, report, false, "remarks", &failed);
-    print_reasons(out, report, true, "left as they are", &failed);
+    print_reasons(out, report, PAL_WEIGHT_COMPRESSED, "remarks", &failed);
+    print_reasons(out, report, PAL_WEIGHT_DECOMPRESSED, "remarks", &failed);
+    print_reasons(out, report, PAL_WEIGHT_ADJUSTED, "dense, with other values", &failed);
+    print_reasons(out, report, PAL_WEIGHT_SKIPPED, "left as they are", &failed);
     put_bytes(before, totals->bytes_before);
     put_bytes(after, totals->bytes_after);
     fprintf(out, "\n%zu of %zu weights %s; %s -> %s, ratio %.2f, %.2f s\n", changed, count,

@@ -260,6 +260,7 @@ typedef enum pal_weight_status {
     PAL_WEIGHT_COMPRESSED,
     PAL_WEIGHT_SKIPPED,      /* left as it was; the reason says why */
     PAL_WEIGHT_DECOMPRESSED, /* by pal_decompress */
+    PAL_WEIGHT_ADJUSTED,     /* it stays dense, with other values; the reason says why */
 } pal_weight_status;
 
 typedef struct pal_report_entry {
@@ -468,6 +469,50 @@ PAL_API void pal_sensitivity_free(pal_sensitivity *sensitivity);
 PAL_API pal_status pal_compress_sensitive(pal_model *model, const pal_options *options,
                                           const pal_sensitivity *sensitivity, pal_progress progress,
                                           void *user, pal_report **report);
+
+/* ---------------------------------------------------------------- methods that use data */
+
+/* Which method chooses the tables, and how. As with compression, options have names; the command
+ * line is made from their list. */
+typedef struct pal_method_options pal_method_options;
+
+typedef struct pal_method_option {
+    const char *name;          /* "load_sensitivity"; on the command line --load-sensitivity */
+    const char *argument;      /* placeholder in usage lines: "N" */
+    const char *default_value; /* NULL: unset by default */
+    const char *choices;       /* words separated by "|", or NULL */
+    const char *help;
+} pal_method_option;
+
+/* The i-th option, or NULL past the last. */
+PAL_API const pal_method_option *pal_method_option_get(size_t i);
+
+PAL_API pal_status pal_method_options_new(pal_method_options **out);
+PAL_API void pal_method_options_free(pal_method_options *options);
+
+/* Sets an option from text, as a user would write it. A dash in `name` counts as an underscore.
+ * PAL_ERROR_ARGUMENT names the option and what it takes. */
+PAL_API pal_status pal_method_options_set(pal_method_options *options, const char *name,
+                                          const char *value);
+
+/* The value of an option as it was set or by default, NULL where it is unset or there is none. */
+PAL_API const char *pal_method_options_value(const pal_method_options *options, const char *name);
+/* Whether pal_method_options_set() has set it. */
+PAL_API bool pal_method_options_given(const pal_method_options *options, const char *name);
+/* Whether the method that is set looks at an option. */
+PAL_API bool pal_method_options_uses(const pal_method_options *options, const char *name);
+
+/* Opens the samples that a method is to have: as pal_data_open() does, with the number and the seed
+ * of the method's options in the place of limit and shuffle_seed where those are not set. */
+PAL_API pal_status pal_method_data_open(const char *path, const pal_data_options *data_options,
+                                        const pal_method_options *method, pal_data **out);
+
+/* Palettizes every weight that `options` allow by the method that `method` (NULL: kmeans) names,
+ * with what it learns from the data; in memory, as pal_compress() does. data may be NULL where the
+ * method can do without. */
+PAL_API pal_status pal_compress_method(pal_model *model, const pal_options *options,
+                                       const pal_method_options *method, const pal_data *data,
+                                       pal_progress progress, void *user, pal_report **report);
 
 /* ---------------------------------------------------------------- clustering plain buffers */
 

@@ -16,6 +16,7 @@ struct dataset {
     preprocessing preprocessing; /* for images */
     uint64_t *order;             /* of epoch 0: numbers of the source's samples */
     uint64_t count;
+    bool part; /* of another dataset, whose source it reads */
 };
 
 /* ---------------------------------------------------------------- opening */
@@ -105,11 +106,33 @@ pal_status dataset_open(const char *path, const data_options *options, dataset *
     return status;
 }
 
+pal_status dataset_part(const dataset *whole, uint64_t first, uint64_t count, dataset **out)
+{
+    if (!count || first > whole->count || count > whole->count - first)
+        return fail(PAL_ERROR_ARGUMENT, "samples %llu to %llu of %llu", (unsigned long long)first,
+                    (unsigned long long)(first + count), (unsigned long long)whole->count);
+    dataset *data = mem_zeroed(1, sizeof *data);
+    if (!data)
+        return fail_memory("opening data");
+    *data = *whole;
+    data->part = true;
+    data->count = count;
+    data->order = mem_array((size_t)count, sizeof *data->order);
+    if (!data->order) {
+        free(data);
+        return fail_memory("ordering samples");
+    }
+    memcpy(data->order, whole->order + first, (size_t)count * sizeof *data->order);
+    *out = data;
+    return PAL_OK;
+}
+
 void dataset_close(dataset *data)
 {
     if (!data)
         return;
-    source_free(data->source);
+    if (!data->part)
+        source_free(data->source);
     free(data->order);
     free(data);
 }

@@ -31,6 +31,9 @@ typedef struct data_input {
 typedef struct dataset dataset;
 
 pal_status dataset_open(const char *path, const data_options *options, dataset **out);
+/* `count` samples of another dataset, which must outlive the part, from `first` on in the order of
+ * its epoch 0. Where that is shuffled, so are they from epoch to epoch, among themselves. */
+pal_status dataset_part(const dataset *whole, uint64_t first, uint64_t count, dataset **out);
 void dataset_close(dataset *data);
 
 /* Samples, after split and limit. */

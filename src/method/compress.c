@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "base/parallel.h"
+#include "base/scratch.h"
 #include "method/compression.h"
 
 /* ---------------------------------------------------------------- before */
@@ -73,9 +74,7 @@ static pal_status prepare(compression *c)
     free(eligible_of);
     if (!status)
         status = count_distinct(c);
-    if (!status)
-        status = allocate(c);
-    return status ? status : units_make(c);
+    return status ? status : allocate(c);
 }
 
 /* ---------------------------------------------------------------- after */
@@ -88,6 +87,10 @@ static pal_status fill_report(const compression *c, pal_report *report)
         pal_report_entry *entry = &report->entries[i];
         if (!source->wanted || !t->wanted) {
             status = report_set_reason(report, i, t->wanted ? source->plan.reason : t->plan.reason);
+            if (!status && t->dense) {
+                entry->status = PAL_WEIGHT_ADJUSTED;
+                status = report_set_reason(report, i, t->plan.remark);
+            }
             continue;
         }
         entry->status = PAL_WEIGHT_COMPRESSED;
@@ -112,20 +115,69 @@ static pal_status apply(compression *c)
     for (size_t i = 0; i < count; i++)
         if (c->targets[i].wanted && c->targets[c->targets[i].source].wanted)
             list[n++] = (replacement){i, c->targets[c->targets[i].source].palette, NULL};
+        else if (c->targets[i].dense)
+            list[n++] = (replacement){i, NULL, c->targets[i].dense};
     pal_status status = c->model->format->replace(c->model, list, n);
-    for (size_t i = 0; !status && i < count; i++)
+    for (size_t i = 0; !status && i < count; i++) {
         if (c->targets[i].wanted)
             c->targets[i].palette = NULL;
+        else
+            c->targets[i].dense = NULL;
+    }
     free(list);
     return status;
 }
 
 static void compression_free(compression *c)
 {
-    for (size_t i = 0; c->targets && i < c->model->weight_count; i++)
+    for (size_t i = 0; c->targets && i < c->model->weight_count; i++) {
         target_free(&c->targets[i]);
+        scratch_free(c->targets[i].dense);
+    }
     free(c->targets);
     free(c->units);
+}
+
+pal_status compression_begin(compression *c)
+{
+    pal_status status = pal_options_check(c->options);
+    if (status)
+        return status;
+    c->targets = mem_zeroed(c->model->weight_count, sizeof *c->targets);
+    status = c->targets ? prepare(c) : fail_memory("planning");
+    if (status)
+        compression_free(c);
+    return status;
+}
+
+pal_status compression_end(compression *c, pal_report **out)
+{
+    pal_report *report = NULL;
+    pal_status status = units_make(c);
+    if (!status)
+        status = units_run(c);
+    for (size_t i = 0; !status && i < c->model->weight_count; i++)
+        if (c->targets[i].wanted && c->targets[i].source == i)
+            target_finish(c, i);
+    if (!status)
+        status = report_new(c->model, &report);
+    if (!status)
+        status = fill_report(c, report);
+    if (!status)
+        status = apply(c);
+    if (!status)
+        report_update(report, c->model);
+    compression_free(c);
+    if (status || !out)
+        pal_report_free(report);
+    else
+        *out = report;
+    return status;
+}
+
+void compression_abandon(compression *c)
+{
+    compression_free(c);
 }
 
 pal_status pal_compress(pal_model *model, const pal_options *options, pal_progress progress,
@@ -145,29 +197,6 @@ pal_status pal_compress_sensitive(pal_model *model, const pal_options *options,
                      .sensitivity = sensitivity,
                      .progress = progress,
                      .user = user};
-    pal_report *report = NULL;
-    pal_status status = pal_options_check(options);
-    if (status)
-        return status;
-    c.targets = mem_zeroed(model->weight_count, sizeof *c.targets);
-    status = c.targets ? prepare(&c) : fail_memory("planning");
-    if (!status)
-        status = units_run(&c);
-    for (size_t i = 0; !status && i < model->weight_count; i++)
-        if (c.targets[i].wanted && c.targets[i].source == i)
-            target_finish(&c, i);
-    if (!status)
-        status = report_new(model, &report);
-    if (!status)
-        status = fill_report(&c, report);
-    if (!status)
-        status = apply(&c);
-    if (!status)
-        report_update(report, model);
-    compression_free(&c);
-    if (status || !out)
-        pal_report_free(report);
-    else
-        *out = report;
-    return status;
+    pal_status status = compression_begin(&c);
+    return status ? status : compression_end(&c, out);
 }

@@ -1,6 +1,7 @@
 /* A model on its way to being palettized: what the files of this folder share.
  *
  *   compress.c  the order of things, and the report
+ *   solve.c     palettes that other methods have found
  *   target.c    one weight: how it is cut into groups; bits; its palette
  *   units.c     the groups of all weights, shared by threads
  *   scalars.c   clusters one group of single values
@@ -25,7 +26,10 @@ typedef struct target {
     settings settings;
     plan plan;
     bool wanted;   /* to be palettized; may turn false when its values are seen */
+    bool solved;   /* its palette is there already: another method than clustering found it */
     size_t source; /* the weight whose palette it shares; itself if none */
+    void *dense;   /* not wanted: values that are to take the place of its own, in scratch memory
+                      and of its type, with plan.remark saying why; or NULL */
     grid grid;
     unsigned nbits;
     const void *values;            /* as stored */
@@ -76,6 +80,37 @@ typedef struct compression {
     uint64_t done, total;
     bool counting; /* the first of two passes of mode unique: distinct values only */
 } compression;
+
+/* ---------------------------------------------------------------- compress.c */
+
+/* Plans every weight and makes room for its palette; model, options and, if wanted, sensitivity,
+ * progress and user are set. After success either compression_end() or compression_abandon() must
+ * follow. What was refused stays as it was. */
+pal_status compression_begin(compression *c);
+/* Clusters what is not solved yet, hands everything over to the model, and makes the report. Frees
+ * what c holds, also on failure. */
+pal_status compression_end(compression *c, pal_report **report);
+void compression_abandon(compression *c);
+
+/* ---------------------------------------------------------------- solve.c */
+
+/* The weight's values as they are stored now, as float32, row-major; t->stored of them. */
+void target_values(const target *t, float *values);
+/* Gives a weight that is wanted, and its own source, the palette that a method has found.
+ *
+ *   lut      [groups, 2^nbits, cluster_dim]; rounded to what the table can hold. Of integer tables
+ *            the scale (and offset) of each group follow from its least and greatest entry.
+ *   scale    with per_channel_scale: one for each position in the dimensions other than the axis,
+ *            replacing what is there; NULL keeps that
+ *   indices  one for each index of the palette, row-major over its index shape (pruned: for the
+ *            stored values in their order)
+ *
+ * Its error is that of the values as they will be read. */
+pal_status compression_solve(compression *c, size_t i, const float *lut, const float *scale,
+                             const uint8_t *indices);
+/* Other values for a weight that stays dense (a bias, the statistics of a batch norm), rounded to
+ * its type; `why` is for the report. PAL_ERROR_UNSUPPORTED if the format cannot replace it. */
+pal_status compression_adjust(compression *c, size_t i, const float *values, const char *why);
 
 /* ---------------------------------------------------------------- target.c */
 

@@ -34,20 +34,53 @@ pal_status pal_data_options_set(pal_data_options *options, const char *name, con
     return data_options_set(&options->options, name, value);
 }
 
+/* Takes over the dataset that `opened` tells of. */
+static pal_status wrap(pal_status opened, dataset *set, pal_data **out)
+{
+    if (opened)
+        return opened;
+    pal_data *data = mem_zeroed(1, sizeof *data);
+    if (!data) {
+        dataset_close(set);
+        return fail_memory("a dataset");
+    }
+    data->set = set;
+    *out = data;
+    return PAL_OK;
+}
+
+pal_status data_open_sampled(const char *path, const pal_data_options *options, uint64_t samples,
+                             uint64_t seed, pal_data **out)
+{
+    data_options sampled;
+    data_options_default(&sampled);
+    if (options)
+        sampled = options->options;
+    if (!sampled.limit && !sampled.shuffle)
+        sampled.seed = seed;
+    if (!sampled.limit) {
+        sampled.limit = samples;
+        sampled.shuffle = true;
+    }
+    dataset *set = NULL;
+    const pal_status status = dataset_open(path, &sampled, &set);
+    return wrap(status, set, out);
+}
+
 pal_status pal_data_open(const char *path, const pal_data_options *options, pal_data **out)
 {
     data_options defaults;
     data_options_default(&defaults);
-    pal_data *data = mem_zeroed(1, sizeof *data);
-    if (!data)
-        return fail_memory("a dataset");
-    pal_status status = dataset_open(path, options ? &options->options : &defaults, &data->set);
-    if (status) {
-        free(data);
-        return status;
-    }
-    *out = data;
-    return PAL_OK;
+    dataset *set = NULL;
+    const pal_status status = dataset_open(path, options ? &options->options : &defaults, &set);
+    return wrap(status, set, out);
+}
+
+pal_status data_part(const pal_data *whole, uint64_t first, uint64_t count, pal_data **out)
+{
+    dataset *set = NULL;
+    const pal_status status = dataset_part(whole->set, first, count, &set);
+    return wrap(status, set, out);
 }
 
 void pal_data_free(pal_data *data)

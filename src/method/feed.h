@@ -11,6 +11,13 @@ struct pal_data {
 /* What data is to deliver for a model's input: one sample, without the batch's dimension. */
 pal_status data_input_of(const pal_tensor *input, data_input *out);
 
+/* As pal_data_open(), with `samples` (0: all) at random by the seed where the options set neither a
+ * limit nor a seed. */
+pal_status data_open_sampled(const char *path, const pal_data_options *options, uint64_t samples,
+                             uint64_t seed, pal_data **out);
+/* Some of the samples, from `first` on; see dataset_part(). */
+pal_status data_part(const pal_data *whole, uint64_t first, uint64_t count, pal_data **out);
+
 typedef struct feed feed;
 
 /* A batch. It always has the size that was asked for: where the data ends, the last sample is

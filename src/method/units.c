@@ -37,7 +37,8 @@ pal_status units_make(compression *c)
     c->done = c->total = 0;
     for (size_t i = 0; i < c->model->weight_count; i++) {
         target *t = &c->targets[i];
-        if (!t->wanted || t->source != i || (c->counting && t->settings.mode != MODE_UNIQUE))
+        if (!t->wanted || t->solved || t->source != i ||
+            (c->counting && t->settings.mode != MODE_UNIQUE))
             continue;
         const uint64_t most = groups_per_unit(t);
         t->units_left = 0;

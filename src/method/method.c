@@ -1,0 +1,54 @@
+/* Palettizing by any method: which of them does the work. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "method/feed.h"
+#include "method/method_options.h"
+#include "method/options.h"
+
+pal_status pal_method_data_open(const char *path, const pal_data_options *data_options,
+                                const pal_method_options *method, pal_data **out)
+{
+    return data_open_sampled(path, data_options, method->settings.samples, method->settings.seed,
+                             out);
+}
+
+static pal_status compress_sensitive(pal_model *model, const pal_options *options,
+                                     const method_settings *method, const pal_data *data,
+                                     pal_progress progress, void *user, pal_report **report)
+{
+    pal_sensitivity *sensitivity = NULL;
+    const pal_sensitivity_options settings = {.batch = (size_t)method->batch,
+                                              .threads = options_threads(options),
+                                              .seed = method->seed,
+                                              .output = *method->output ? method->output : NULL};
+    const bool loads = *method->load_sensitivity != 0;
+    if (!data && !loads)
+        return fail(PAL_ERROR_ARGUMENT, "method sensitive needs data or load_sensitivity");
+    if (data && loads)
+        return fail(PAL_ERROR_ARGUMENT, "sensitivities are either measured or loaded");
+    pal_status status = loads ? pal_sensitivity_load(method->load_sensitivity, model, &sensitivity)
+                              : pal_sensitivity_measure(model, data, options, &settings, progress,
+                                                        user, &sensitivity);
+    if (!status && *method->save_sensitivity)
+        status = pal_sensitivity_save(sensitivity, method->save_sensitivity);
+    if (!status)
+        status = pal_compress_sensitive(model, options, sensitivity, progress, user, report);
+    pal_sensitivity_free(sensitivity);
+    return status;
+}
+
+pal_status pal_compress_method(pal_model *model, const pal_options *options,
+                               const pal_method_options *method, const pal_data *data,
+                               pal_progress progress, void *user, pal_report **report)
+{
+    pal_status status = pal_options_check(options);
+    if (status)
+        return status;
+    switch (method ? method->settings.method : METHOD_KMEANS) {
+    case METHOD_KMEANS: break;
+    case METHOD_SENSITIVE:
+        return compress_sensitive(model, options, &method->settings, data, progress, user, report);
+    }
+    return pal_compress(model, options, progress, user, report);
+}
