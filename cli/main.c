@@ -77,6 +77,8 @@ int main(int argc, char **argv)
     arguments arguments;
     bool done = false;
     int code = arguments_parse(command, argc - 2, argv + 2, &arguments, &done);
+    if (!code && !done && flag_value(&arguments, "data"))
+        wait_briefly(argv);
     if (!code && !done)
         code = command->run(&arguments);
     arguments_free(&arguments);

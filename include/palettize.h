@@ -310,7 +310,11 @@ typedef struct pal_tensor {
 } pal_tensor;
 
 /* The model must outlive the session and stay unchanged meanwhile. threads: 0 for all processors.
- * PAL_ERROR_UNSUPPORTED lists every operator of the model that this version cannot compute. */
+ * PAL_ERROR_UNSUPPORTED lists every operator of the model that this version cannot compute.
+ *
+ * The threads are OpenMP's. GNU's let threads that wait spin for milliseconds, which is slow where
+ * other processes want the processors too: then set GOMP_SPINCOUNT=1000 in the environment before
+ * the process starts, as the command does. */
 PAL_API pal_status pal_session_open(pal_model *model, int threads, pal_session **out);
 PAL_API void pal_session_free(pal_session *session);
 
