@@ -3,13 +3,9 @@
 
 #include "cli.h"
 
-const command *const commands[] = {&command_compress,
-                                   &command_decompress,
-                                   &command_inspect,
-                                   &command_eval,
-                                   &command_compare,
-                                   &command_help,
-                                   NULL};
+const command *const commands[] = {
+    &command_compress, &command_decompress, &command_inspect, &command_eval,
+    &command_compare,  &command_report,     &command_help,    NULL};
 
 static const command *find_command(const char *name)
 {
@@ -49,7 +45,7 @@ const command command_help = {
     .summary = "explain palettize, or one of its commands",
     .details = "The same as COMMAND --help.",
     .flags = help_flags,
-    .inputs = -1,
+    .inputs = INPUTS_AT_MOST_ONE,
     .run = run_help,
 };
 

@@ -245,6 +245,27 @@ PAL_API const pal_weight *pal_model_weight(const pal_model *model, size_t i);
  * until the next call on this model. */
 PAL_API const char *pal_model_skip_reason(pal_model *model, size_t i, const pal_options *options);
 
+/* How the values of a weight are spread, for pictures. */
+enum { PAL_HISTOGRAM_BINS = 64 };
+
+typedef struct pal_histogram {
+    double low, high; /* the bins divide this evenly: the least and the greatest value, but not
+                         beyond five standard deviations from the mean */
+    uint64_t counts[PAL_HISTOGRAM_BINS];
+    uint64_t below, above; /* values outside */
+} pal_histogram;
+
+/* Counts the values of the i-th weight as it is now: of a pruned one those that are stored, of a
+ * large one a quarter of a million, in runs spread evenly. PAL_ERROR_UNSUPPORTED for a weight that
+ * is not stored as floats of 16 or 32 bits; PAL_ERROR_VALUE where no value is finite. */
+PAL_API pal_status pal_model_histogram(const pal_model *model, size_t i, pal_histogram *out);
+
+/* The entries of a palettized weight's look-up tables, as the values that they stand for: table
+ * after table, `*count` in all, in fresh memory that is given back with pal_free(). `*scaled` tells
+ * whether a scale for each channel multiplies them yet. */
+PAL_API pal_status pal_model_luts(const pal_model *model, size_t i, float **values, size_t *count,
+                                  bool *scaled);
+
 /* Writes the model with all its changes. `path` may be the file that the model was opened from.
  * The new file appears complete or not at all: it is written beside its final place, flushed to
  * disk, and renamed; what stood there before stays until then. An existing directory that is no
