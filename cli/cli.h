@@ -91,6 +91,32 @@ extern const command *const commands[];
 int arguments_parse(const command *command, int argc, char **argv, arguments *out, bool *done);
 void arguments_free(arguments *arguments);
 
+/* ---------------------------------------------------------------- command_options.c */
+
+/* An option of a command, wherever it is declared. */
+typedef struct command_option {
+    char name[64];        /* as it is typed after the two dashes: "group-size" */
+    char letter;          /* 0: none */
+    const char *argument; /* placeholder, or the words to choose from; NULL if it takes none */
+    const char *choices;  /* the words, separated by "|", or NULL */
+    const char *usual;    /* its default; NULL: none, or it is told in the help */
+    const char *help;
+    enum { SOURCE_LIBRARY, SOURCE_COMMAND, SOURCE_METHOD, SOURCE_DATA } source;
+} command_option;
+
+/* The i-th option of a command: those of the library, its own, those of methods, those of data.
+ * False past the last. */
+bool command_option_get(const command *command, size_t i, command_option *out);
+/* Whether its argument is a path. */
+bool command_option_is_path(const command_option *option);
+
+/* ---------------------------------------------------------------- completions.c */
+
+/* Completions for a shell: "bash", "zsh", "fish". False if there is no such shell. */
+bool print_completions(FILE *out, const char *shell);
+
+/* ---------------------------------------------------------------- messages */
+
 /* Says something on standard error, in one line whatever the arguments hold. */
 void say_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Says pal_error_message() on standard error; returns the exit code for the status. */
