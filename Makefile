@@ -8,6 +8,7 @@
 #   make fuzz       mutated files against every reader (FUZZ_COUNT=100000 of each kind)
 #   make bench      compare speed with coremltools (downloads PyTorch)
 #   make install    PREFIX=/usr/local
+#   make docs       the public header as HTML, by Doxygen
 #   make format     clang-format on all C files
 
 BUILD ?= build
@@ -55,7 +56,10 @@ install: all
 	@cmake --install $(BUILD) --prefix $(PREFIX)
 
 docs:
+	@command -v doxygen >/dev/null || { echo "Please install doxygen" >&2; exit 1; }
+	@mkdir -p build/docs
 	@doxygen docs/Doxyfile
+	@echo "build/docs/html/index.html"
 
 format:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i

@@ -184,9 +184,24 @@ static pal_status load_config(const command *command, int argc, char **argv, pal
     return PAL_OK;
 }
 
+static int check_inputs(const command *command, size_t count)
+{
+    const size_t least = command->inputs == INPUTS_AT_LEAST_ONE  ? 1
+                         : command->inputs == INPUTS_AT_MOST_ONE ? 0
+                                                                 : (size_t)command->inputs;
+    const size_t most = command->inputs == INPUTS_AT_LEAST_ONE  ? SIZE_MAX
+                        : command->inputs == INPUTS_AT_MOST_ONE ? 1
+                                                                : (size_t)command->inputs;
+    if (count < least)
+        return complain(command, count ? "no second input file" : "no input file");
+    if (count > most)
+        return complain(command, most == 2 ? "two inputs at a time" : "one input at a time");
+    return 0;
+}
+
 int arguments_parse(const command *command, int argc, char **argv, arguments *out, bool *done)
 {
-    int inputs = 0, code = 0;
+    int code = 0;
     bool only_inputs = false; /* after -- */
     *out = (arguments){.command = command};
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
@@ -195,6 +210,11 @@ int arguments_parse(const command *command, int argc, char **argv, arguments *ou
             *done = true;
             return 0;
         }
+    }
+    out->inputs = calloc((size_t)argc + 1, sizeof *out->inputs);
+    if (!out->inputs) {
+        say_error("out of memory reading the command line");
+        return EXIT_BAD_INPUT;
     }
     pal_status status = pal_options_new(&out->options);
     if (!status)
@@ -210,16 +230,13 @@ int arguments_parse(const command *command, int argc, char **argv, arguments *ou
             only_inputs = true;
         else if (!only_inputs && argv[i][0] == '-' && argv[i][1])
             code = parse_option(command, argc, argv, &i, out);
-        else if (inputs++ < MAX_INPUTS)
-            out->inputs[inputs - 1] = argv[i];
+        else
+            out->inputs[out->input_count++] = argv[i];
     }
     if (code || flag_value(out, "print-config"))
         return code;
-    if (command->inputs >= 0 && inputs < command->inputs)
-        return complain(command, inputs ? "no second input file" : "no input file");
-    if (inputs > (command->inputs < 0 ? 1 : command->inputs))
-        return complain(command,
-                        command->inputs == 2 ? "two inputs at a time" : "one input at a time");
+    if ((code = check_inputs(command, out->input_count)))
+        return code;
     const char *needed = command->needs ? flag_value(out, command->needs) : "given";
     if (!needed || !*needed)
         return complain(command, "no %s: give it with -%c", command->needs,
@@ -240,6 +257,7 @@ int print_config(const arguments *arguments)
 
 void arguments_free(arguments *arguments)
 {
+    free(arguments->inputs);
     pal_options_free(arguments->options);
     pal_data_options_free(arguments->data_options);
     pal_method_options_free(arguments->method_options);

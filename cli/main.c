@@ -3,13 +3,9 @@
 
 #include "cli.h"
 
-const command *const commands[] = {&command_compress,
-                                   &command_decompress,
-                                   &command_inspect,
-                                   &command_eval,
-                                   &command_compare,
-                                   &command_help,
-                                   NULL};
+const command *const commands[] = {
+    &command_compress, &command_decompress, &command_inspect, &command_eval,
+    &command_compare,  &command_report,     &command_help,    NULL};
 
 static const command *find_command(const char *name)
 {
@@ -21,6 +17,8 @@ static const command *find_command(const char *name)
 
 static const flag help_flags[] = {
     {"man", 0, NULL, "Write the manual page in the language of man(7)."},
+    {"completions", 0, "SHELL",
+     "Write completions for a shell: bash, zsh or fish. (Installed with the command.)"},
     {"markdown", 0, NULL, "Write the reference of the options of palettization in Markdown."},
     {0},
 };
@@ -32,6 +30,13 @@ static int run_help(const arguments *arguments)
         say_error("there is no command %s; try palettize --help", arguments->inputs[0]);
         return EXIT_BAD_USAGE;
     }
+    const char *shell = flag_value(arguments, "completions");
+    if (shell && !print_completions(stdout, shell)) {
+        say_error("there are completions for bash, zsh and fish, not for %s", shell);
+        return EXIT_BAD_USAGE;
+    }
+    if (shell)
+        return 0;
     if (flag_value(arguments, "man"))
         print_manual_page(stdout);
     else if (flag_value(arguments, "markdown"))
@@ -49,7 +54,7 @@ const command command_help = {
     .summary = "explain palettize, or one of its commands",
     .details = "The same as COMMAND --help.",
     .flags = help_flags,
-    .inputs = -1,
+    .inputs = INPUTS_AT_MOST_ONE,
     .run = run_help,
 };
 
