@@ -5,37 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-
-/* Each loop is compiled for several instruction sets and chosen when it is called. They differ in
- * how many vectors they hold at once, not in any result: nothing is summed in another order. */
-#define INLINE static inline __attribute__((always_inline))
-#if defined(__x86_64__) && defined(__GNUC__)
-#define VARIANTS(type, name, parameters, arguments)                                                \
-    __attribute__((                                                                                \
-        target("avx512f,avx512bw,avx512dq,avx512vl"))) static type name##_512 parameters           \
-    {                                                                                              \
-        return name##_body arguments;                                                              \
-    }                                                                                              \
-    __attribute__((target("avx2"))) static type name##_256 parameters                              \
-    {                                                                                              \
-        return name##_body arguments;                                                              \
-    }                                                                                              \
-    type name parameters                                                                           \
-    {                                                                                              \
-        if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&            \
-            __builtin_cpu_supports("avx512vl"))                                                    \
-            return name##_512 arguments;                                                           \
-        if (__builtin_cpu_supports("avx2"))                                                        \
-            return name##_256 arguments;                                                           \
-        return name##_body arguments;                                                              \
-    }
-#else
-#define VARIANTS(type, name, parameters, arguments)                                                \
-    type name parameters                                                                           \
-    {                                                                                              \
-        return name##_body arguments;                                                              \
-    }
-#endif
+#include "base/variants.h"
 
 /* ---------------------------------------------------------------- the table of centroids */
 
@@ -121,7 +91,7 @@ void sites_part(const sites *s, const uint8_t *which, unsigned m, sites *part)
  * score(c) = |c|^2 / 2 - x c as by their distance to x. With u = c_j - c_anchor, the most that the
  * anchor's score can exceed j's is found at the corner in the direction of u: the difference in the
  * middle + sum |u| half. Rounding is allowed for. */
-INLINE unsigned near(const sites *s, const float *box, unsigned anchor, uint8_t *keep)
+VARIANT_BODY unsigned near(const sites *s, const float *box, unsigned anchor, uint8_t *keep)
 {
     const size_t dim = s->dim;
     const float *half_square = s->columns + dim * MOST_SITES;
@@ -148,7 +118,7 @@ INLINE unsigned near(const sites *s, const float *box, unsigned anchor, uint8_t 
     return n;
 }
 
-INLINE unsigned sites_near_body(const sites *s, const float *box, unsigned anchor, unsigned except,
+VARIANT_BODY unsigned sites_near_body(const sites *s, const float *box, unsigned anchor, unsigned except,
                                 uint8_t *which, float *rows)
 {
     const size_t stride = row_stride(s->dim);
@@ -184,7 +154,7 @@ VARIANTS(unsigned, sites_near,
 /* Squared distances are taken from differences: the shorter way by products would lose the digits
  * that tell centroids apart which are near each other but far from the mean. As many rows at once
  * as a processor has registers for; the number of components is a constant in each call. */
-INLINE void nearest_few(const float *restrict values, size_t dim, const float *restrict rows,
+VARIANT_BODY void nearest_few(const float *restrict values, size_t dim, const float *restrict rows,
                         const uint8_t *restrict which, unsigned m, float *restrict distance,
                         int32_t *restrict nearest, unsigned at_once)
 {
@@ -215,7 +185,7 @@ INLINE void nearest_few(const float *restrict values, size_t dim, const float *r
     }
 }
 
-INLINE void nearest_any(const float *restrict values, size_t dim, const float *restrict rows,
+VARIANT_BODY void nearest_any(const float *restrict values, size_t dim, const float *restrict rows,
                         const uint8_t *restrict which, unsigned m, float *restrict distance,
                         int32_t *restrict nearest)
 {
@@ -239,7 +209,7 @@ INLINE void nearest_any(const float *restrict values, size_t dim, const float *r
     }
 }
 
-INLINE void tile_nearest_body(const float *values, size_t dim, const float *rows,
+VARIANT_BODY void tile_nearest_body(const float *values, size_t dim, const float *rows,
                               const uint8_t *which, unsigned m, float *distance, uint8_t *nearest)
 {
     int32_t number[TILE];
@@ -262,7 +232,7 @@ VARIANTS(void, tile_nearest,
 /* ---------------------------------------------------------------- sums over a tile */
 
 /* Halves are added to halves, always in this way, until one number is left. */
-INLINE float fold_sum(float *numbers)
+VARIANT_BODY float fold_sum(float *numbers)
 {
     for (size_t half = TILE / 2; half; half /= 2)
         for (size_t i = 0; i < half; i++)
@@ -270,7 +240,7 @@ INLINE float fold_sum(float *numbers)
     return numbers[0];
 }
 
-INLINE double tile_lower_body(const float *restrict values, const float *restrict weights,
+VARIANT_BODY double tile_lower_body(const float *restrict values, const float *restrict weights,
                               size_t dim, const float *restrict point, const float *distance,
                               float *lowered, float *restrict most)
 {
@@ -299,7 +269,7 @@ VARIANTS(double, tile_lower,
 
 /* In double from the first product on: the error of a clustering is the small difference of large
  * sums. */
-INLINE void tile_sums_body(const float *values, const float *weights, size_t dim,
+VARIANT_BODY void tile_sums_body(const float *values, const float *weights, size_t dim,
                            const uint8_t *index, unsigned k, double *restrict sums)
 {
     enum { HALF = SUM_LANES };
@@ -329,7 +299,7 @@ VARIANTS(void, tile_sums,
           double *sums),
          (values, weights, dim, index, k, sums))
 
-INLINE void tile_beyond_body(const float *values, const float *weights, size_t dim,
+VARIANT_BODY void tile_beyond_body(const float *values, const float *weights, size_t dim,
                              const float *origin, const float *a, float b, double *sums)
 {
     float side[TILE] = {0}, share[TILE];
