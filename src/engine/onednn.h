@@ -60,6 +60,18 @@ pal_status onednn_reorder_new(const buffer *from, const layout *to, void **state
 pal_status onednn_reorder_run(void *state, const buffer *from, const buffer *to);
 void onednn_reorder_free(void *state);
 
+/* ---------------------------------------------------------------- plain products */
+
+/* c [m, n] := a b, row-major, of a [m, k] (stored [k, m] if transposed) and b [k, n] ([n, k]). */
+typedef struct onednn_matrix {
+    const float *values;
+    size_t stride; /* between rows, as stored */
+    bool transposed;
+} onednn_matrix;
+
+pal_status onednn_multiply(size_t m, size_t n, size_t k, onednn_matrix a, onednn_matrix b, float *c,
+                           size_t c_stride);
+
 /* ---------------------------------------------------------------- primitives */
 
 /* Post-operations: the graph's, and two that a kernel may put before them. */

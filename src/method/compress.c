@@ -150,12 +150,20 @@ pal_status compression_begin(compression *c)
     return status;
 }
 
-pal_status compression_end(compression *c, pal_report **out)
+pal_status compression_cluster(compression *c)
 {
-    pal_report *report = NULL;
     pal_status status = units_make(c);
     if (!status)
         status = units_run(c);
+    for (size_t i = 0; !status && i < c->model->weight_count; i++)
+        c->targets[i].solved = c->targets[i].wanted;
+    return status;
+}
+
+pal_status compression_end(compression *c, pal_report **out)
+{
+    pal_report *report = NULL;
+    pal_status status = compression_cluster(c);
     for (size_t i = 0; !status && i < c->model->weight_count; i++)
         if (c->targets[i].wanted && c->targets[i].source == i)
             target_finish(c, i);

@@ -87,6 +87,8 @@ typedef struct compression {
  * progress and user are set. After success either compression_end() or compression_abandon() must
  * follow. What was refused stays as it was. */
 pal_status compression_begin(compression *c);
+/* Clusters what is not solved yet, so that every palette is there; it can still be replaced. */
+pal_status compression_cluster(compression *c);
 /* Clusters what is not solved yet, hands everything over to the model, and makes the report. Frees
  * what c holds, also on failure. */
 pal_status compression_end(compression *c, pal_report **report);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "method/feed.h"
+#include "method/layerwise/method.h"
 #include "method/method_options.h"
 #include "method/options.h"
 
@@ -11,6 +12,12 @@ pal_status pal_method_data_open(const char *path, const pal_data_options *data_o
 {
     return data_open_sampled(path, data_options, method->settings.samples, method->settings.seed,
                              out);
+}
+
+/* Whether statistics follow what samples show. */
+static bool corrects(const method_settings *method, const pal_data *data)
+{
+    return method->correct == CORRECT_ON || (method->correct == CORRECT_AUTO && data);
 }
 
 static pal_status compress_sensitive(pal_model *model, const pal_options *options,
@@ -32,7 +39,10 @@ static pal_status compress_sensitive(pal_model *model, const pal_options *option
                                                         user, &sensitivity);
     if (!status && *method->save_sensitivity)
         status = pal_sensitivity_save(sensitivity, method->save_sensitivity);
-    if (!status)
+    if (!status && corrects(method, data))
+        status = layerwise_compress(model, options, method, sensitivity, data, progress, user,
+                                    report);
+    else if (!status)
         status = pal_compress_sensitive(model, options, sensitivity, progress, user, report);
     pal_sensitivity_free(sensitivity);
     return status;
@@ -45,10 +55,21 @@ pal_status pal_compress_method(pal_model *model, const pal_options *options,
     pal_status status = pal_options_check(options);
     if (status)
         return status;
-    switch (method ? method->settings.method : METHOD_KMEANS) {
-    case METHOD_KMEANS: break;
+    if (!method)
+        return pal_compress(model, options, progress, user, report);
+    const method_settings *settings = &method->settings;
+    if (!data && (settings->method == METHOD_LAYERWISE || settings->correct == CORRECT_ON))
+        return fail(PAL_ERROR_ARGUMENT, "%s needs data",
+                    settings->method == METHOD_LAYERWISE ? "method layerwise" : "correct");
+    switch (settings->method) {
+    case METHOD_KMEANS:
+        if (!corrects(settings, data))
+            break;
+        return layerwise_compress(model, options, settings, NULL, data, progress, user, report);
     case METHOD_SENSITIVE:
-        return compress_sensitive(model, options, &method->settings, data, progress, user, report);
+        return compress_sensitive(model, options, settings, data, progress, user, report);
+    case METHOD_LAYERWISE:
+        return layerwise_compress(model, options, settings, NULL, data, progress, user, report);
     }
     return pal_compress(model, options, progress, user, report);
 }

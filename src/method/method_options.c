@@ -9,9 +9,9 @@
 
 #include "base/memory.h"
 
-enum { K = 1 << METHOD_KMEANS, S = 1 << METHOD_SENSITIVE };
+enum { K = 1 << METHOD_KMEANS, S = 1 << METHOD_SENSITIVE, L = 1 << METHOD_LAYERWISE };
 
-static const char METHODS[] = "kmeans|sensitive";
+static const char METHODS[] = "kmeans|sensitive|layerwise";
 
 typedef enum value_kind {
     VALUE_CHOICE, /* an enum */
@@ -33,26 +33,37 @@ typedef struct row {
 static const row table[] = {
     {{"method", METHODS, "kmeans", METHODS,
       "How tables are chosen. kmeans: from the weights alone. sensitive: an error counts as much as "
-      "the loss feels it, measured on samples or read from a file (load_sensitivity)."},
+      "the loss feels it, measured on samples or read from a file (load_sensitivity). layerwise: layer after layer, "
+      "such that with the inputs that the compressed network gives it, each computes what it did; "
+      "needs samples, but no labels."},
      VALUE_CHOICE,
      FIELD(method),
      0,
      0,
-     K | S},
+     K | S | L},
     {{"samples", "N", "128", NULL,
       "How many samples of the data are used, chosen at random; 0 takes all."},
      VALUE_WHOLE,
      FIELD(samples),
      0,
      0x1p53,
-     S},
-    {{"seed", "N", "0", NULL, "Of all that is random."}, VALUE_WHOLE, FIELD(seed), 0, 0x1p53, S},
+     K | S | L},
+    {{"seed", "N", "0", NULL, "Of all that is random."}, VALUE_WHOLE, FIELD(seed), 0, 0x1p53, K | S | L},
     {{"batch", "N", "0", NULL, "Samples to run at once; 0: what suits the method."},
      VALUE_WHOLE,
      FIELD(batch),
      0,
      0x1p20,
      S},
+    {{"correct", "auto|on|off", "auto", "auto|on|off",
+      "Whether batch norms' statistics, and biases where there is no batch norm, make up for what "
+      "compression shifts and scales, as calibration samples show it. auto: where there are "
+      "samples (data)."},
+     VALUE_CHOICE,
+     FIELD(correct),
+     0,
+     0,
+     K | S | L},
     {{"loss_output", "NAME", NULL, NULL,
       "The model's output that the loss is of. By default its first."},
      VALUE_TEXT,

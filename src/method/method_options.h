@@ -9,7 +9,14 @@
 typedef enum method {
     METHOD_KMEANS,
     METHOD_SENSITIVE,
+    METHOD_LAYERWISE,
 } method;
+
+typedef enum correct {
+    CORRECT_AUTO,
+    CORRECT_ON,
+    CORRECT_OFF,
+} correct;
 
 /* The options as values. Texts are "" where unset. */
 typedef struct method_settings {
@@ -17,6 +24,7 @@ typedef struct method_settings {
     uint64_t samples; /* 0: all that the data has */
     uint64_t seed;
     uint64_t batch; /* 0: the method's own */
+    correct correct;
     char output[256];
     char save_sensitivity[4096], load_sensitivity[4096];
 } method_settings;

@@ -5,37 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-
-/* Each loop is compiled for several instruction sets and chosen when it is called. They differ in
- * how many vectors they hold at once, not in any result: nothing is summed in another order. */
-#define INLINE static inline __attribute__((always_inline))
-#if defined(__x86_64__) && defined(__GNUC__)
-#define VARIANTS(type, name, parameters, arguments)                                                \
-    __attribute__((                                                                                \
-        target("avx512f,avx512bw,avx512dq,avx512vl"))) static type name##_512 parameters           \
-    {                                                                                              \
-        return name##_body arguments;                                                              \
-    }                                                                                              \
-    __attribute__((target("avx2"))) static type name##_256 parameters                              \
-    {                                                                                              \
-        return name##_body arguments;                                                              \
-    }                                                                                              \
-    type name parameters                                                                           \
-    {                                                                                              \
-        if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&            \
-            __builtin_cpu_supports("avx512vl"))                                                    \
-            return name##_512 arguments;                                                           \
-        if (__builtin_cpu_supports("avx2"))                                                        \
-            return name##_256 arguments;                                                           \
-        return name##_body arguments;                                                              \
-    }
-#else
-#define VARIANTS(type, name, parameters, arguments)                                                \
-    type name parameters                                                                           \
-    {                                                                                              \
-        return name##_body arguments;                                                              \
-    }
-#endif
+#include "base/variants.h"
 
 /* ---------------------------------------------------------------- the table of centroids */
 
@@ -121,7 +91,7 @@ void sites_part(const sites *s, const uint8_t *which, unsigned m, sites *part)
  * score(c) = |c|^2 / 2 - x c as by their distance to x. With u = c_j - c_anchor, the most that the
  * anchor's score can exceed j's is found at the corner in the direction of u: the difference in the
  * middle + sum |u| half. Rounding is allowed for. */
-INLINE unsigned near(const sites *s, const float *box, unsigned anchor, uint8_t *keep)
+VARIANT_BODY unsigned near(const sites *s, const float *box, unsigned anchor, uint8_t *keep)
 {
     const size_t dim = s->dim;
     const float *half_square = s->columns + dim * MOST_SITES;
@@ -148,8 +118,8 @@ INLINE unsigned near(const sites *s, const float *box, unsigned anchor, uint8_t 
     return n;
 }
 
-INLINE unsigned sites_near_body(const sites *s, const float *box, unsigned anchor, unsigned except,
-                                uint8_t *which, float *rows)
+VARIANT_BODY unsigned sites_near_body(const sites *s, const float *box, unsigned anchor,
+                                      unsigned except, uint8_t *which, float *rows)
 {
     const size_t stride = row_stride(s->dim);
     uint8_t keep[MOST_SITES];
@@ -184,9 +154,9 @@ VARIANTS(unsigned, sites_near,
 /* Squared distances are taken from differences: the shorter way by products would lose the digits
  * that tell centroids apart which are near each other but far from the mean. As many rows at once
  * as a processor has registers for; the number of components is a constant in each call. */
-INLINE void nearest_few(const float *restrict values, size_t dim, const float *restrict rows,
-                        const uint8_t *restrict which, unsigned m, float *restrict distance,
-                        int32_t *restrict nearest, unsigned at_once)
+VARIANT_BODY void nearest_few(const float *restrict values, size_t dim, const float *restrict rows,
+                              const uint8_t *restrict which, unsigned m, float *restrict distance,
+                              int32_t *restrict nearest, unsigned at_once)
 {
     for (size_t i = 0; i < TILE; i++) {
         distance[i] = INFINITY;
@@ -215,9 +185,9 @@ INLINE void nearest_few(const float *restrict values, size_t dim, const float *r
     }
 }
 
-INLINE void nearest_any(const float *restrict values, size_t dim, const float *restrict rows,
-                        const uint8_t *restrict which, unsigned m, float *restrict distance,
-                        int32_t *restrict nearest)
+VARIANT_BODY void nearest_any(const float *restrict values, size_t dim, const float *restrict rows,
+                              const uint8_t *restrict which, unsigned m, float *restrict distance,
+                              int32_t *restrict nearest)
 {
     float own[TILE];
     for (size_t i = 0; i < TILE; i++) {
@@ -239,8 +209,9 @@ INLINE void nearest_any(const float *restrict values, size_t dim, const float *r
     }
 }
 
-INLINE void tile_nearest_body(const float *values, size_t dim, const float *rows,
-                              const uint8_t *which, unsigned m, float *distance, uint8_t *nearest)
+VARIANT_BODY void tile_nearest_body(const float *values, size_t dim, const float *rows,
+                                    const uint8_t *which, unsigned m, float *distance,
+                                    uint8_t *nearest)
 {
     int32_t number[TILE];
     switch (dim) {
@@ -262,7 +233,7 @@ VARIANTS(void, tile_nearest,
 /* ---------------------------------------------------------------- sums over a tile */
 
 /* Halves are added to halves, always in this way, until one number is left. */
-INLINE float fold_sum(float *numbers)
+VARIANT_BODY float fold_sum(float *numbers)
 {
     for (size_t half = TILE / 2; half; half /= 2)
         for (size_t i = 0; i < half; i++)
@@ -270,7 +241,7 @@ INLINE float fold_sum(float *numbers)
     return numbers[0];
 }
 
-INLINE double tile_error_body(const float *restrict weights, const float *restrict distance)
+VARIANT_BODY double tile_error_body(const float *restrict weights, const float *restrict distance)
 {
     float share[TILE];
     for (size_t i = 0; i < TILE; i++)
@@ -280,9 +251,9 @@ INLINE double tile_error_body(const float *restrict weights, const float *restri
 
 VARIANTS(double, tile_error, (const float *weights, const float *distance), (weights, distance))
 
-INLINE double tile_lower_body(const float *restrict values, const float *restrict weights,
-                              size_t dim, const float *restrict point, const float *distance,
-                              float *lowered, float *restrict most)
+VARIANT_BODY double tile_lower_body(const float *restrict values, const float *restrict weights,
+                                    size_t dim, const float *restrict point, const float *distance,
+                                    float *lowered, float *restrict most)
 {
     float own[TILE] = {0}, share[TILE];
     for (size_t c = 0; c < dim; c++)
@@ -307,8 +278,8 @@ VARIANTS(double, tile_lower,
           const float *distance, float *lowered, float *most),
          (values, weights, dim, point, distance, lowered, most))
 
-INLINE void tile_sums_body(const float *restrict values, const float *restrict weights, size_t dim,
-                           const uint8_t *index, unsigned k, float *restrict sums)
+VARIANT_BODY void tile_sums_body(const float *restrict values, const float *restrict weights,
+                                 size_t dim, const uint8_t *index, unsigned k, float *restrict sums)
 {
     enum { STEP = SUM_LANES };
     float side[TILE], have[TILE];
@@ -343,7 +314,7 @@ VARIANTS(void, tile_sums,
           float *sums),
          (values, weights, dim, index, k, sums))
 
-INLINE void lanes_fold_body(float *restrict lanes, size_t rows, double *restrict sums)
+VARIANT_BODY void lanes_fold_body(float *restrict lanes, size_t rows, double *restrict sums)
 {
     for (size_t r = 0; r < rows; r++, lanes += SUM_LANES) {
         for (size_t half = SUM_LANES / 2; half; half /= 2)
@@ -356,8 +327,8 @@ INLINE void lanes_fold_body(float *restrict lanes, size_t rows, double *restrict
 
 VARIANTS(void, lanes_fold, (float *lanes, size_t rows, double *sums), (lanes, rows, sums))
 
-INLINE void tile_beyond_body(const float *values, const float *weights, size_t dim,
-                             const float *origin, const float *a, float b, double *sums)
+VARIANT_BODY void tile_beyond_body(const float *values, const float *weights, size_t dim,
+                                   const float *origin, const float *a, float b, double *sums)
 {
     float side[TILE] = {0}, share[TILE];
     for (size_t c = 0; c < dim; c++)
