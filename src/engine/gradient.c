@@ -6,12 +6,15 @@
 #include "base/memory.h"
 #include "engine/engine.h"
 #include "engine/onednn.h"
+#include "graph/infer.h"
 
 struct gradients {
     graph *graph;
     plan *plan;
     bool *wanted; /* by value of the graph */
     bool apart;
+    gradient_variable *variables;
+    size_t variable_count;
 };
 
 void gradients_free(gradients *gradients)
@@ -21,6 +24,7 @@ void gradients_free(gradients *gradients)
     plan_free(gradients->plan);
     graph_free(gradients->graph);
     free(gradients->wanted);
+    free(gradients->variables);
     free(gradients);
 }
 
@@ -29,7 +33,7 @@ const graph *gradients_graph(const gradients *gradients)
     return gradients->graph;
 }
 
-const plan *gradients_plan(const gradients *gradients)
+plan *gradients_plan(const gradients *gradients)
 {
     return gradients->plan;
 }
@@ -39,14 +43,99 @@ bool gradients_apart(const gradients *gradients)
     return gradients->apart;
 }
 
+size_t gradients_variable_count(const gradients *gradients)
+{
+    return gradients->variable_count;
+}
+
+const gradient_variable *gradients_variable(const gradients *gradients, size_t i)
+{
+    return &gradients->variables[i];
+}
+
 static pal_status make_plan(gradients *it, const gradient_options *options, size_t samples)
 {
     plan_free(it->plan);
     it->plan = NULL;
-    return plan_new(
-        it->graph,
-        &(plan_options){.threads = options->threads, .wanted = it->wanted, .samples = samples},
-        &it->plan);
+    return plan_new(it->graph,
+                    &(plan_options){.threads = options->threads,
+                                    .wanted = it->wanted,
+                                    .samples = samples,
+                                    .training = options->training,
+                                    .fixed_statistics = options->fixed_statistics,
+                                    .seed = options->seed,
+                                    .weights_change = options->weights_change},
+                    &it->plan);
+}
+
+/* ---------------------------------------------------------------- variables */
+
+static void replace(graph *graph, size_t value, size_t by)
+{
+    for (size_t i = 0; i < graph->main.node_count; i++)
+        for (size_t k = 0; k < graph->main.nodes[i].input_count; k++)
+            if (graph->main.nodes[i].inputs[k] == value)
+                graph->main.nodes[i].inputs[k] = by;
+}
+
+/* Several values that are the same weight become one, so that they go on being the same. */
+static pal_status join_tied(gradients *it, const size_t *value_of, size_t v)
+{
+    const graph_value *value = &it->graph->values[v], *first = &it->graph->values[*value_of];
+    if (value->rank != first->rank ||
+        memcmp(value->shape, first->shape, value->rank * sizeof *value->shape) != 0)
+        return fail(PAL_ERROR_UNSUPPORTED,
+                    "weight '%s' is used in two shapes: it cannot be trained", value->name);
+    replace(it->graph, v, *value_of);
+    it->wanted[v] = false;
+    return PAL_OK;
+}
+
+static pal_status join_all_tied(gradients *it, const gradient_options *options)
+{
+    size_t *value_of = mem_array(options->weight_count, sizeof *value_of); /* by weight */
+    pal_status status = value_of ? PAL_OK : fail_memory("gradients");
+    for (size_t w = 0; !status && w < options->weight_count; w++)
+        value_of[w] = GRAPH_NONE;
+    for (size_t v = 0; !status && v < it->graph->value_count; v++) {
+        if (!it->wanted[v])
+            continue;
+        size_t *first = &value_of[it->graph->values[v].weight];
+        if (*first == GRAPH_NONE)
+            *first = v;
+        else
+            status = join_tied(it, first, v);
+    }
+    free(value_of);
+    return status;
+}
+
+static int by_weight(const void *a, const void *b)
+{
+    const gradient_variable *x = a, *y = b;
+    return x->weight < y->weight ? -1 : x->weight > y->weight;
+}
+
+static pal_status list_variables(gradients *it)
+{
+    it->variables = mem_array(it->graph->value_count, sizeof *it->variables);
+    if (!it->variables)
+        return fail_memory("gradients");
+    for (size_t v = 0; v < it->graph->value_count; v++) {
+        float *values = plan_variable(it->plan, v);
+        if (!values)
+            continue;
+        const buffer *gradient = plan_weight_gradient(it->plan, v);
+        it->variables[it->variable_count++] = (gradient_variable){
+            .weight = it->graph->values[v].weight,
+            .value = v,
+            .elements = graph_elements(&it->graph->values[v]),
+            .values = values,
+            .gradient = gradient ? gradient->data : NULL,
+        };
+    }
+    qsort(it->variables, it->variable_count, sizeof *it->variables, by_weight);
+    return PAL_OK;
 }
 
 pal_status gradients_new(const graph *source, const gradient_options *options, gradients **out)
@@ -54,8 +143,10 @@ pal_status gradients_new(const graph *source, const gradient_options *options, g
     gradients *it = mem_zeroed(1, sizeof *it);
     if (!it)
         return fail_memory("gradients");
-    const specialise_options static_options = {
-        .shapes = options->shapes, .keep_weights = true, .evaluate = engine_evaluate};
+    const specialise_options static_options = {.shapes = options->shapes,
+                                               .keep_weights = true,
+                                               .keep_dropout = options->training,
+                                               .evaluate = engine_evaluate};
     pal_status status = graph_specialise(source, &static_options, &it->graph, NULL);
     if (!status) {
         it->wanted = mem_zeroed(it->graph->value_count, sizeof *it->wanted);
@@ -63,8 +154,11 @@ pal_status gradients_new(const graph *source, const gradient_options *options, g
     }
     for (size_t v = 0; !status && v < it->graph->value_count; v++) {
         const size_t weight = it->graph->values[v].weight;
-        it->wanted[v] = weight < options->weight_count && options->weights[weight];
+        it->wanted[v] = it->graph->values[v].constant && weight < options->weight_count &&
+                        options->weights[weight];
     }
+    if (!status && options->weights_change)
+        status = join_all_tied(it, options);
     if (!status)
         status = make_plan(it, options, options->apart ? (size_t)options->shapes[0][0] : 0);
     if (!status && options->apart) {
@@ -72,6 +166,8 @@ pal_status gradients_new(const graph *source, const gradient_options *options, g
         if (!it->apart)
             status = make_plan(it, options, 0);
     }
+    if (!status && options->weights_change)
+        status = list_variables(it);
     if (status) {
         gradients_free(it);
         return status;

@@ -186,9 +186,8 @@ pal_status onednn_unary_new(const onednn_tensor *x, unary_kind kind, float alpha
 pal_status onednn_softmax_new(const onednn_tensor *x, size_t axis, bool logarithm,
                               onednn_primitive **out);
 
-/* With the given mean and variance, or with those of the batch, which it then writes. */
-pal_status onednn_batch_norm_new(const onednn_tensor *x, float epsilon, bool of_batch,
-                                 onednn_primitive **out);
+/* With the given mean and variance. */
+pal_status onednn_batch_norm_new(const onednn_tensor *x, float epsilon, onednn_primitive **out);
 
 /* C = alpha op(A) op(B) + beta C, row-major, in the thread that calls if it is one of several. */
 pal_status onednn_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,

@@ -17,7 +17,6 @@ struct onednn_primitive {
     void *handles[ONEDNN_ROLE_COUNT]; /* what the memories point to by now */
     int operands[ONEDNN_MAX_POSTS];   /* oneDNN's numbers of the post-operations' operands */
     bool sums;                        /* adds to what dst held */
-    bool gives_statistics;            /* writes mean and variance */
     char implementation[32];
 };
 
@@ -56,8 +55,7 @@ static bool gives(const onednn_primitive *p, size_t role)
         return role == ONEDNN_SRC;
     if (p->way == WAY_TO_WEIGHTS)
         return role == ONEDNN_WEIGHTS || role == ONEDNN_BIAS;
-    return role >= ONEDNN_DST ||
-           (p->gives_statistics && (role == ONEDNN_MEAN || role == ONEDNN_VARIANCE));
+    return role >= ONEDNN_DST;
 }
 
 void onednn_primitive_free(void *given)
@@ -617,12 +615,11 @@ pal_status onednn_softmax_new(const onednn_tensor *x, size_t axis, bool logarith
     return end(&m, status, NULL, out);
 }
 
-static dnnl_status_t describe_batch_norm(making *m, float epsilon, bool of_batch)
+static dnnl_status_t describe_batch_norm(making *m, float epsilon)
 {
     const_md x = layout_md(m->src);
-    const unsigned flags =
-        dnnl_use_scale | dnnl_use_shift | (of_batch ? 0u : (unsigned)dnnl_use_global_stats);
-    const dnnl_prop_kind_t kind = of_batch ? dnnl_forward_training : dnnl_forward_inference;
+    const unsigned flags = dnnl_use_scale | dnnl_use_shift | dnnl_use_global_stats;
+    const dnnl_prop_kind_t kind = dnnl_forward_inference;
 #if ONEDNN_3
     return dnnl_batch_normalization_forward_primitive_desc_create(
         &m->description, m->engine, kind, x, x, epsilon, flags, m->attributes);
@@ -632,17 +629,15 @@ static dnnl_status_t describe_batch_norm(making *m, float epsilon, bool of_batch
 #endif
 }
 
-pal_status onednn_batch_norm_new(const onednn_tensor *x, float epsilon, bool of_batch,
-                                 onednn_primitive **out)
+pal_status onednn_batch_norm_new(const onednn_tensor *x, float epsilon, onednn_primitive **out)
 {
     making m = {0};
     pal_status status = begin(&m, x, NULL, NULL, NULL, NULL);
     if (!status)
-        status = onednn_check(describe_batch_norm(&m, epsilon, of_batch), "batch normalisation");
+        status = onednn_check(describe_batch_norm(&m, epsilon), "batch normalisation");
     status = end(&m, status, NULL, out);
     if (status)
         return status;
-    (*out)->gives_statistics = of_batch;
     forget(*out, ONEDNN_WEIGHTS); /* version 2 lists scale and shift once more, as one */
     return PAL_OK;
 }

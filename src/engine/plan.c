@@ -386,6 +386,7 @@ void plan_free(plan *plan)
     for (size_t i = 0; plan->values && i < plan->graph->value_count; i++)
         free(plan->values[i].list);
     plan_free_gradients(plan);
+    free(plan->statistics);
     free(plan->values);
     free(plan->buffers);
     free(plan->steps);

@@ -53,7 +53,9 @@ typedef struct plan plan;
 
 typedef struct plan_options {
     int threads;
-    bool training; /* batch norm uses the batch's statistics, dropout drops */
+    bool training;         /* batch norm uses the batch's statistics, dropout drops */
+    bool fixed_statistics; /* with `training`: batch norm all the same uses those of the file */
+    uint64_t seed;         /* of what training draws; see plan_set_run() */
     /* For gradients: by value of the graph, whether a constant (a weight) wants one. NULL: forward
      * only. Steps backward are made then. */
     const bool *wanted;
@@ -124,6 +126,31 @@ const step *plan_step_get(const plan *plan, size_t i);
 size_t plan_activation_bytes(const plan *plan);
 size_t plan_constant_bytes(const plan *plan);
 
+/* ---------------------------------------------------------------- training */
+
+/* Which run comes next: what a run draws (dropout) depends on the seed and on this number, 0 at
+ * first, and on nothing else. */
+void plan_set_run(plan *plan, uint64_t number);
+
+/* A batch norm that uses its batch's own statistics. */
+typedef struct batch_statistics {
+    size_t running_mean, running_variance; /* values of the graph */
+    uint64_t channels;
+    uint64_t count;               /* elements behind each channel's statistics */
+    const float *mean, *variance; /* of the last run; the variance is biased: a mean of squares */
+} batch_statistics;
+
+/* By number, in the order of the graph. */
+size_t plan_batch_norm_count(const plan *plan);
+batch_statistics plan_batch_statistics(const plan *plan, size_t i);
+
+/* For kernels: the key with which the node draws in this run (draw.h). */
+uint64_t plan_draw_key(const plan *plan, const graph_node *node);
+/* Keeps what a batch norm found in its batch, as row-major buffers, for whoever asks. */
+pal_status plan_keep_statistics(plan *plan, const graph_node *node, buffer *mean, buffer *variance,
+                                uint64_t count);
+void plan_kept_statistics(const plan *plan, const graph_node *node, buffer *statistics[2]);
+
 /* ---------------------------------------------------------------- gradients: for kernels */
 
 /* Whether plan is made for gradients: forward primitives then leave what the way back needs. */
@@ -176,7 +203,8 @@ const buffer *plan_weight_gradient(const plan *plan, size_t value);
 bool plan_keeps_samples_apart(const plan *plan);
 
 /* The current values of a weight that changes, row-major: the caller may write them between runs.
- */
+ * Its gradient is row-major then as well. NULL where the value is no wanted weight, or nothing uses
+ * it. */
 float *plan_variable(const plan *plan, size_t value);
 
 #endif

@@ -36,6 +36,9 @@ pal_status plan_find_wants(plan *plan)
         bool wants = false;
         for (size_t k = 0; k < node->input_count; k++)
             wants = wants || plan_wants_gradient(plan, node->inputs[k]);
+        for (size_t k = 0; k < node->post_count; k++)
+            wants = wants || (node->posts[k].kind == POST_ADD &&
+                              plan_wants_gradient(plan, node->posts[k].value));
         for (size_t k = 0; wants && k < node->output_count; k++)
             if (node->outputs[k] != GRAPH_NONE)
                 plan->wants[node->outputs[k]] = graph->values[node->outputs[k]].type == GRAPH_FLOAT;
@@ -277,8 +280,8 @@ static bool takes_part(const plan *plan, const graph_node *node)
     for (size_t i = 0; i < node->output_count; i++)
         reached = reached ||
                   (node->outputs[i] != GRAPH_NONE && (plan->gradients[node->outputs[i]].count > 0));
-    for (size_t i = 0; i < node->input_count; i++)
-        wants = wants || plan_wants_gradient(plan, node->inputs[i]);
+    for (size_t i = 0; !wants && i < node->output_count; i++)
+        wants = plan_wants_gradient(plan, node->outputs[i]);
     return reached && wants;
 }
 
@@ -303,9 +306,11 @@ pal_status plan_make_backward(plan *plan)
         buffer *sum;
         if (!plan_is_weight(plan, v))
             continue;
-        status = plan_gradient(plan, v, &sum);
+        status = plan->options.weights_change ? plan_gradient_in(plan, v, NULL, &sum)
+                                              : plan_gradient(plan, v, &sum);
         if (!status && sum)
             buffer_root(sum)->pinned = true;
+        plan->gradients[v].sum = sum;
     }
     return status;
 }

@@ -20,6 +20,13 @@ typedef struct value_gradient {
     size_t passes;       /* consumers that compute it for each sample */
 } value_gradient;
 
+/* What a batch norm found in its batch. */
+typedef struct kept_statistics {
+    const graph_node *node;
+    buffer *mean, *variance;
+    uint64_t count;
+} kept_statistics;
+
 struct plan {
     plan_options options;
     const graph *graph;
@@ -37,6 +44,9 @@ struct plan {
     bool *wants;               /* by value; NULL: forward only */
     value_gradient *gradients; /* by value */
     buffer **output_gradients;
+    uint64_t run; /* its number, for what is drawn */
+    kept_statistics *statistics;
+    size_t statistics_count, statistics_capacity;
 };
 
 /* The buffer whose memory this one uses. */

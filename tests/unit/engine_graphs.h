@@ -115,13 +115,13 @@ static inline size_t binary(bench *b, binary_kind kind, size_t x, size_t y)
 }
 
 /* What the graph gives for a value: the caller frees it. */
-static inline float *compute(bench *b, size_t result)
+static inline float *compute_as(bench *b, size_t result, const plan_options *options)
 {
     plan *plan;
     size_t output = result;
     b->graph->main.outputs = &output;
     b->graph->output_count = 1;
-    assert_ok(plan_new(b->graph, &(plan_options){.threads = 2}, &plan));
+    assert_ok(plan_new(b->graph, options, &plan));
     float *numbers = NULL;
     /* The second run finds memory as the first left it. */
     for (int run = 0; run < 2; run++) {
@@ -140,6 +140,11 @@ static inline float *compute(bench *b, size_t result)
         memcpy(numbers, given->data, bytes);
     plan_free(plan);
     return numbers;
+}
+
+static inline float *compute(bench *b, size_t result)
+{
+    return compute_as(b, result, &(plan_options){.threads = 2});
 }
 
 static inline void assert_close(const float *got, const double *wanted, uint64_t count,

@@ -1,30 +1,20 @@
-/* Normalisation: batch norm by oneDNN, in any layout; the others by rows of a row-major tensor. */
+/* Normalisation for inference: batch norm by oneDNN, in any layout; the others by rows of a
+ * row-major tensor. */
 #include <math.h>
 #include <string.h>
 
-#include "engine/ops/back.h"
+#include "engine/ops/batch_norm.h"
 #include "engine/ops/compute.h"
 #include "engine/ops/wide.h"
 #include "graph/infer.h"
 
 /* ---------------------------------------------------------------- batch norm */
 
-static pal_status statistics(plan *plan, const graph_node *node, bool of_batch, int64_t channels,
-                             buffer *roles[ONEDNN_ROLE_COUNT])
-{
-    pal_status status = PAL_OK;
-    for (size_t i = 0; !status && i < 2; i++) {
-        buffer **role = &roles[i ? ONEDNN_VARIANCE : ONEDNN_MEAN];
-        status = of_batch ? plan_new_temporary(plan, GRAPH_FLOAT, 1, &channels, NULL, 0, role)
-                          : plan_buffer_in(plan, node->inputs[3 + i], NULL, role);
-    }
-    return status;
-}
-
 static pal_status forward_batch(plan *plan, const graph_node *node)
 {
-    const bool of_batch = plan_get_options(plan)->training;
     buffer *x, *y, *roles[ONEDNN_ROLE_COUNT] = {0};
+    if (plan_get_options(plan)->training || plan_has_gradients(plan))
+        return batch_norm_training(plan, node);
     pal_status status = plan_buffer(plan, node->inputs[0], &x);
     onednn_primitive *primitive = NULL;
     for (int plain = 0; !status && !primitive && plain < 2; plain++) {
@@ -38,8 +28,7 @@ static pal_status forward_batch(plan *plan, const graph_node *node)
                 tensor.shape[2] *= x->shape[i];
         }
         if (!status && x->elements &&
-            onednn_batch_norm_new(&tensor, node->attributes.norm.epsilon, of_batch, &primitive) &&
-            plain)
+            onednn_batch_norm_new(&tensor, node->attributes.norm.epsilon, &primitive) && plain)
             return PAL_ERROR_UNSUPPORTED;
     }
     if (!status)
@@ -54,95 +43,15 @@ static pal_status forward_batch(plan *plan, const graph_node *node)
     if (!status)
         status = plan_buffer_in(plan, node->inputs[2], NULL, &roles[ONEDNN_SHIFT]);
     if (!status)
-        status = statistics(plan, node, of_batch, x->shape[1], roles);
+        status = plan_buffer_in(plan, node->inputs[3], NULL, &roles[ONEDNN_MEAN]);
+    if (!status)
+        status = plan_buffer_in(plan, node->inputs[4], NULL, &roles[ONEDNN_VARIANCE]);
     if (status) {
         onednn_primitive_free(primitive);
         return status;
     }
     status = onednn_add_step(plan, node, "batch norm", primitive, roles, NULL);
     return status ? status : post_steps(plan, node, node->posts, node->post_count, y);
-}
-
-/* With statistics that are given, the way back is a factor for each channel, and sums. */
-typedef struct batch_back {
-    int64_t channels, inner;
-    float epsilon;
-} batch_back;
-
-static pal_status run_batch_back(const step *step)
-{
-    const batch_back *it = step->state;
-    const float *dy = step->reads[0]->data, *scale = step->reads[1]->data;
-    const float *variance = step->reads[2]->data;
-    float *dx = step->writes[0]->data;
-    const int64_t planes = (int64_t)step->writes[0]->elements / (it->inner ? it->inner : 1);
-#pragma omp parallel for schedule(static)
-    for (int64_t p = 0; p < planes; p++) {
-        const int64_t c = p % it->channels;
-        const float factor = scale[c] / sqrtf(variance[c] + it->epsilon);
-        for (int64_t i = 0; i < it->inner; i++)
-            dx[p * it->inner + i] = dy[p * it->inner + i] * factor;
-    }
-    return PAL_OK;
-}
-
-/* dy times the normalised x, of which the sums are the scale's gradient. */
-static pal_status run_normalised(const step *step)
-{
-    const batch_back *it = step->state;
-    const float *dy = step->reads[0]->data, *x = step->reads[1]->data;
-    const float *mean = step->reads[2]->data, *variance = step->reads[3]->data;
-    float *to = step->writes[0]->data;
-    const int64_t planes = (int64_t)step->writes[0]->elements / (it->inner ? it->inner : 1);
-#pragma omp parallel for schedule(static)
-    for (int64_t p = 0; p < planes; p++) {
-        const int64_t c = p % it->channels;
-        const float factor = 1 / sqrtf(variance[c] + it->epsilon);
-        for (int64_t i = 0; i < it->inner; i++)
-            to[p * it->inner + i] =
-                dy[p * it->inner + i] * (x[p * it->inner + i] - mean[c]) * factor;
-    }
-    return PAL_OK;
-}
-
-static pal_status backward_batch(plan *plan, const graph_node *node)
-{
-    const graph_value *x = plan_input(plan, node, 0);
-    buffer *dy, *scale, *mean, *variance, *values, *share;
-    if (plan_get_options(plan)->training)
-        return fail(PAL_ERROR_UNSUPPORTED, "the gradient through a batch's own statistics");
-    batch_back *it = plan_alloc(plan, sizeof *it);
-    pal_status status = it ? plan_gradient_in(plan, node->outputs[0], NULL, &dy) : PAL_ERROR_MEMORY;
-    if (!status)
-        status = plan_buffer_in(plan, node->inputs[1], NULL, &scale);
-    if (!status)
-        status = plan_buffer_in(plan, node->inputs[3], NULL, &mean);
-    if (!status)
-        status = plan_buffer_in(plan, node->inputs[4], NULL, &variance);
-    if (status)
-        return status;
-    *it = (batch_back){x->shape[1], 1, node->attributes.norm.epsilon};
-    for (size_t d = 2; d < x->rank; d++)
-        it->inner *= x->shape[d];
-    if (plan_wants_gradient(plan, node->inputs[0])) {
-        buffer *reads[3] = {dy, scale, variance};
-        status = back_step(plan, node, "batch norm's source", run_batch_back, it, NULL, x, reads, 3,
-                           &share);
-        if (!status)
-            status = plan_add_gradient(plan, node->inputs[0], share);
-    }
-    if (!status && plan_wants_gradient(plan, node->inputs[1])) {
-        status = plan_buffer_in(plan, node->inputs[0], NULL, &values);
-        buffer *reads[4] = {dy, values, mean, variance};
-        if (!status)
-            status = back_step(plan, node, "batch norm's scale", run_normalised, it, NULL, x, reads,
-                               4, &share);
-        if (!status)
-            status = back_reduced(plan, node, node->inputs[1], x->rank - 2, share);
-    }
-    if (!status && plan_wants_gradient(plan, node->inputs[2]))
-        status = back_reduced(plan, node, node->inputs[2], x->rank - 2, dy);
-    return status;
 }
 
 /* ---------------------------------------------------------------- sums of a row */
@@ -521,7 +430,7 @@ static pal_status forward_lrn(plan *plan, const graph_node *node)
     return plan_simple(plan, node, "local response norm", run_lrn, s, NULL);
 }
 
-const op_kernel kernel_batch_norm = {forward_batch, backward_batch};
+const op_kernel kernel_batch_norm = {forward_batch, batch_norm_back};
 const op_kernel kernel_instance_norm = {.forward = forward_instance};
 const op_kernel kernel_group_norm = {.forward = forward_group};
 const op_kernel kernel_layer_norm = {.forward = forward_layer};

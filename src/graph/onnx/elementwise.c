@@ -1,4 +1,6 @@
 /* Operators element by element: arithmetic, comparison, logic, casts. */
+#include <math.h>
+
 #include "graph/onnx/lowering.h"
 
 /* The second operand. Before opset 7 it could broadcast from an axis on. */
@@ -157,11 +159,23 @@ static void lower_identity(lowering *low, int kind)
     give(low, 0, emit(low, OP_IDENTITY, NULL, VALUES(need(low, 0))));
 }
 
+/* Which part is dropped; NAN if that is computed, which only matters in training. */
+static float dropout_ratio(lowering *low)
+{
+    const size_t input = low->opset < 12 ? GRAPH_NONE : want(low, 1);
+    if (input == GRAPH_NONE)
+        return attribute_float(low, "ratio", 0.5F);
+    const graph_value *ratio = &low->graph->values[input];
+    return ratio->constant && ratio->type == GRAPH_FLOAT && ratio->constant->elements == 1
+               ? *(const float *)ratio->constant->data
+               : NAN;
+}
+
 /* The mask that comes with it, where no one is dropped, is true everywhere. */
 static void lower_dropout(lowering *low, int kind)
 {
     (void)kind;
-    const op_attributes attributes = {.dropout = {attribute_float(low, "ratio", 0.5F)}};
+    const op_attributes attributes = {.dropout = {dropout_ratio(low)}};
     const size_t x = need(low, 0);
     give(low, 0, emit(low, OP_DROPOUT, &attributes, VALUES(x)));
     if (has_output(low, 1)) {
