@@ -514,6 +514,57 @@ PAL_API pal_status pal_compress_method(pal_model *model, const pal_options *opti
                                        const pal_method_options *method, const pal_data *data,
                                        pal_progress progress, void *user, pal_report **report);
 
+/* The samples of the data that this method keeps away from its training, to score what comes of it
+ * on samples that it has not seen. The same each time. NULL in *out where there are none. `data`
+ * must outlive them. */
+PAL_API pal_status pal_method_held_back(const pal_data *data, const pal_method_options *method,
+                                        pal_data **out);
+
+/* ---------------------------------------------------------------- training, step by step */
+
+/* What pal_compress_method() does by method dkm, for callers that want to see each step: weights
+ * and tables are trained together (Differentiable K-Means, arXiv 2108.12659).
+ *
+ *     pal_trainer_new(model, options, method, data, &trainer);          prepare
+ *     do pal_trainer_step(trainer, &training); while (!training.done);
+ *     pal_trainer_finish(trainer, &report);                             palettize the model
+ *     pal_trainer_free(trainer);
+ *     pal_model_save(model, "out.onnx", NULL);
+ *
+ * The same seed, data and options give the same bytes on the same machine with the same number of
+ * threads, also if the run was interrupted and went on from a checkpoint (options checkpoint and
+ * resume). At another number of threads sums of gradients are taken in another order. */
+typedef struct pal_trainer pal_trainer;
+
+typedef struct pal_training {
+    uint64_t step, steps, epoch;  /* steps made, and in all; the epoch of this one, from 0 */
+    double loss;                  /* of the soft network, on this step's samples */
+    double lr, tau;               /* learning rate; temperature (see option tau) */
+    double gradient_norm;         /* before clipping */
+    double seconds, seconds_left; /* since pal_trainer_new() */
+    double samples_per_second;
+    bool validated; /* the epoch ended, and these are of the hard network on held-back samples: */
+    double validation_loss;
+    double validation_top1; /* percent; NaN without labels */
+    bool done;
+} pal_training;
+
+/* Everything given must outlive the trainer and stay unchanged; the model changes with
+ * pal_trainer_finish(). */
+PAL_API pal_status pal_trainer_new(pal_model *model, const pal_options *options,
+                                   const pal_method_options *method, const pal_data *data,
+                                   pal_trainer **out);
+/* One step, and at the end of an epoch scoring and a checkpoint. Where all steps are made it does
+ * nothing. PAL_ERROR_VALUE, with advice, if the loss or a gradient is not finite; the last
+ * checkpoint stays. */
+PAL_API pal_status pal_trainer_step(pal_trainer *trainer, pal_training *out);
+/* Palettizes the model in memory with the best tables and weights so far: those after the epoch
+ * with the best score on what is held back. Call it once; `report` may be NULL. */
+PAL_API pal_status pal_trainer_finish(pal_trainer *trainer, pal_report **report);
+/* After how many steps the best was found; 0: no epoch has ended yet. */
+PAL_API uint64_t pal_trainer_best_step(const pal_trainer *trainer);
+PAL_API void pal_trainer_free(pal_trainer *trainer);
+
 /* ---------------------------------------------------------------- clustering plain buffers */
 
 /* Optimal weighted k-means in one dimension (the formulation of Gronlund et al., arXiv 1701.07204).

@@ -5,12 +5,15 @@
 #include "method/feed.h"
 #include "method/method_options.h"
 #include "method/options.h"
+#include "method/train/trainer.h"
 
 pal_status pal_method_data_open(const char *path, const pal_data_options *data_options,
                                 const pal_method_options *method, pal_data **out)
 {
-    return data_open_sampled(path, data_options, method->settings.samples, method->settings.seed,
-                             out);
+    const bool takes_all =
+        method->settings.method == METHOD_DKM && !pal_method_options_given(method, "samples");
+    return data_open_sampled(path, data_options, takes_all ? 0 : method->settings.samples,
+                             method->settings.seed, out);
 }
 
 static pal_status compress_sensitive(pal_model *model, const pal_options *options,
@@ -49,6 +52,7 @@ pal_status pal_compress_method(pal_model *model, const pal_options *options,
     case METHOD_KMEANS: break;
     case METHOD_SENSITIVE:
         return compress_sensitive(model, options, &method->settings, data, progress, user, report);
+    case METHOD_DKM: return train(model, options, method, data, progress, user, report);
     }
     return pal_compress(model, options, progress, user, report);
 }

@@ -5,10 +5,12 @@
 #define PAL_METHOD_METHOD_OPTIONS_H
 
 #include "base/status.h"
+#include "method/train/recipe.h"
 
 typedef enum method {
     METHOD_KMEANS,
     METHOD_SENSITIVE,
+    METHOD_DKM,
 } method;
 
 /* The options as values. Texts are "" where unset. */
@@ -19,6 +21,7 @@ typedef struct method_settings {
     uint64_t batch; /* 0: the method's own */
     char output[256];
     char save_sensitivity[4096], load_sensitivity[4096];
+    recipe recipe; /* of method dkm */
 } method_settings;
 
 enum { METHOD_MAX_OPTIONS = 64 };
