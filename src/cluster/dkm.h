@@ -92,7 +92,7 @@ const dkm_config *dkm_configuration(const dkm *d);
 
 /* For annealing, from the next forward pass on. */
 pal_status dkm_set_tau(dkm *d, double tau);
-void dkm_set_mode(dkm *d, dkm_mode mode);
+pal_status dkm_set_mode(dkm *d, dkm_mode mode);
 
 /* First centroids: k-means of the weights as they are, weighted by `importance` (one for each
  * weight, >= 0) if not NULL. Optimal for single values, as far as nodes tell them apart. */
