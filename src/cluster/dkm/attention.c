@@ -238,8 +238,7 @@ INLINE void attention_mix_body(const attention *a, const double *table, const do
 }
 
 VARIANTS(void, attention_mix,
-         (const attention *a, const double *table, const double *rest, size_t dim,
-          double *outputs),
+         (const attention *a, const double *table, const double *rest, size_t dim, double *outputs),
          (a, table, rest, dim, outputs))
 
 /* ---------------------------------------------------------------- backward */

@@ -31,8 +31,7 @@ void finder_make(finder *f, const mixture *m)
         sorted[j] = (placed){m->centroid[j], j};
     qsort(sorted, m->k, sizeof *sorted, by_value);
     for (unsigned j = 0; j < DKM_MOST_CLUSTERS; j++)
-        f->threshold[j] =
-            j + 1 < m->k ? (sorted[j].value + sorted[j + 1].value) / 2 : INFINITY;
+        f->threshold[j] = j + 1 < m->k ? (sorted[j].value + sorted[j + 1].value) / 2 : INFINITY;
     for (unsigned j = 0; j < m->k; j++) {
         f->centroid[j] = sorted[j].value;
         f->place[j] = (uint8_t)sorted[j].place;

@@ -1,6 +1,7 @@
 /* The hard result: the table as it is stored, and the nearest entry of each value. */
-#include <string.h>
+#include <stdlib.h>
 
+#include "base/memory.h"
 #include "cluster/dkm/iterate.h"
 #include "cluster/dkm/table.h"
 #include "cluster/dkm/team.h"
@@ -73,8 +74,10 @@ pal_status dkm_harden(const dkm *d, dkm_workspace *workspace, const float *weigh
                       float *values, uint8_t *indices)
 {
     call call = {d, weights, values, indices};
-    const size_t bad = layout_find_bad(d, weights, DIVIDED);
-    if (bad != SIZE_MAX)
-        return fail(PAL_ERROR_VALUE, "weight %zu is not finite", bad);
-    return team_groups(d, workspace, threads, harden_group, &call);
+    double *range = mem_array(d->config.groups, 2 * sizeof *range);
+    if (!range)
+        return fail_memory("differentiable k-means");
+    pal_status status = layer_scan(d, workspace, weights, threads, range);
+    free(range);
+    return status ? status : team_groups(d, workspace, threads, harden_group, &call);
 }

@@ -42,8 +42,7 @@ static double find_moments(pass pass, double *totals)
 /* ---------------------------------------------------------------- iterations */
 
 /* The centroids that iteration t leads to (9). */
-static void update(const dkm *d, size_t group, unsigned t, const double *sums,
-                   const double *totals)
+static void update(const dkm *d, size_t group, unsigned t, const double *sums, const double *totals)
 {
     const dkm_config *c = &d->config;
     group_state *g = &d->groups[group];
@@ -59,7 +58,8 @@ static void update(const dkm *d, size_t group, unsigned t, const double *sums,
             if ((int)j == g->zero)
                 mean[at] = 0;
             else
-                mean[at] = attended[j] > 0 ? (z * totals[i] + own[1 + i]) / attended[j] : before[at];
+                mean[at] =
+                    attended[j] > 0 ? (z * totals[i] + own[1 + i]) / attended[j] : before[at];
         }
     }
     if (g->mean)
@@ -110,8 +110,7 @@ mixture mixture_at(const dkm *d, size_t group, unsigned t)
     };
 }
 
-void group_forward(const team *team, dkm *d, size_t group, const float *weights,
-                   float *palettized)
+void group_forward(const team *team, dkm *d, size_t group, const float *weights, float *palettized)
 {
     const dkm_config *c = &d->config;
     const place *lead = team_lead(team);
@@ -119,8 +118,7 @@ void group_forward(const team *team, dkm *d, size_t group, const float *weights,
     double *centroids = d->centroids + group * table_size(c), *totals = lead->tables;
     const bool soft = d->mode == DKM_SOFT;
     const size_t most = nodes_most(c, d->mode);
-    pass pass = {
-        .team = team, .d = d, .group = group, .weights = weights, .by_nodes = most > 0};
+    pass pass = {.team = team, .d = d, .group = group, .weights = weights, .by_nodes = most > 0};
     finder f;
     iteration it = {.finder = &f, .to = palettized, .scaling = MULTIPLIED, .rest = totals + c->dim};
     if (most) {

@@ -5,8 +5,7 @@
 #include "cluster/dkm/points.h"
 
 /* Both passes of a group, whose range of values is known (group_state). They cannot fail. */
-void group_forward(const team *team, dkm *d, size_t group, const float *weights,
-                   float *palettized);
+void group_forward(const team *team, dkm *d, size_t group, const float *weights, float *palettized);
 /* peak: the largest magnitude of `out`, times scales. */
 void group_backward(const team *team, const dkm *d, size_t group, const float *weights,
                     const float *out, double peak, float *gradient);
@@ -21,8 +20,8 @@ typedef struct iteration {
     double *rest;        /* room for dim + 1 numbers */
     const float *out;
     float *to;
-    scaling scaling;     /* of what is written there */
-    bool first;          /* backward: of those that add to the gradient */
+    scaling scaling; /* of what is written there */
+    bool first;      /* backward: of those that add to the gradient */
     const retreat *retreat;
     const struct finder *finder;
 } iteration;

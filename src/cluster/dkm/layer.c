@@ -69,13 +69,12 @@ static pal_status check_numbers(const dkm_config *c)
         return fail(PAL_ERROR_ARGUMENT, "dkm: %u iterations, not 1 to %d", c->iterations,
                     DKM_MOST_ITERATIONS);
     if (!within(c->zero_threshold, 0, 1e-3))
-        return fail(PAL_ERROR_ARGUMENT, "dkm: zero_threshold %g, not 0 to 1e-3",
-                    c->zero_threshold);
+        return fail(PAL_ERROR_ARGUMENT, "dkm: zero_threshold %g, not 0 to 1e-3", c->zero_threshold);
     if (!within(c->prune_threshold, 0, 1e30))
         return fail(PAL_ERROR_ARGUMENT, "dkm: prune_threshold %g, not 0 or more",
                     c->prune_threshold);
-    if (c->weights > GRID_FLOAT32 || (c->table != c->weights && c->table != GRID_INT8 &&
-                                      c->table != GRID_UINT8))
+    if (c->weights > GRID_FLOAT32 ||
+        (c->table != c->weights && c->table != GRID_INT8 && c->table != GRID_UINT8))
         return fail(PAL_ERROR_ARGUMENT,
                     "dkm: the table is neither of the type of the weights nor int8 or uint8");
     return PAL_OK;
@@ -203,6 +202,12 @@ pal_status dkm_set_centroids(dkm *d, const double *centroids)
 
 /* ---------------------------------------------------------------- the passes */
 
+typedef struct scanned {
+    const dkm *d;
+    const float *weights;
+    double *range;
+} scanned;
+
 typedef struct call {
     dkm *d;
     const float *weights, *out;
@@ -213,12 +218,12 @@ typedef struct call {
 
 static pal_status scan_weights(void *user, const team *team, size_t group)
 {
-    const call *call = user;
-    double *range = call->range + 2 * group;
-    if (scan_range(team, call->d, group, call->weights, DIVIDED, &range[0], &range[1]))
+    const scanned *s = user;
+    double *range = s->range + 2 * group;
+    if (scan_range(team, s->d, group, s->weights, DIVIDED, &range[0], &range[1]))
         return PAL_OK;
     return fail(PAL_ERROR_VALUE, "weight %zu is not finite",
-                layout_find_bad(call->d, call->weights, DIVIDED));
+                layout_find_bad(s->d, s->weights, DIVIDED));
 }
 
 static pal_status scan_gradients(void *user, const team *team, size_t group)
@@ -248,6 +253,13 @@ static pal_status backward(void *user, const team *team, size_t group)
     return PAL_OK;
 }
 
+pal_status layer_scan(const dkm *d, dkm_workspace *workspace, const float *weights, int threads,
+                      double *range)
+{
+    scanned scanned = {d, weights, range};
+    return team_groups(d, workspace, threads, scan_weights, &scanned);
+}
+
 pal_status dkm_forward(dkm *d, dkm_workspace *workspace, const float *weights, int threads,
                        float *palettized)
 {
@@ -255,7 +267,7 @@ pal_status dkm_forward(dkm *d, dkm_workspace *workspace, const float *weights, i
     call.range = mem_array(d->config.groups, 2 * sizeof *call.range);
     if (!call.range)
         return fail_memory("differentiable k-means");
-    pal_status status = team_groups(d, workspace, threads, scan_weights, &call);
+    pal_status status = layer_scan(d, workspace, weights, threads, call.range);
     if (!status) {
         d->mode = d->config.mode;
         d->passed = true;

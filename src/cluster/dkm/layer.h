@@ -82,6 +82,11 @@ mixture mixture_at(const dkm *d, size_t group, unsigned t);
 /* The centroids of iteration t, and what attention to them is computed from. */
 mixture mixture_at(const dkm *d, size_t group, unsigned t);
 
+/* The least and the greatest value of each group, two numbers each; PAL_ERROR_VALUE if a weight is
+ * not finite. */
+pal_status layer_scan(const dkm *d, dkm_workspace *workspace, const float *weights, int threads,
+                      double *range);
+
 /* ---------------------------------------------------------------- layout.c */
 
 enum { CHUNK = 1024 }; /* values handled at once */

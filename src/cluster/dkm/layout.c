@@ -12,8 +12,8 @@ static void scale_values(const dkm *d, size_t group, scaling scaling, size_t out
     const dkm_config *c = &d->config;
     size_t channel = group * c->channels + at / c->inner, inner = at % c->inner;
     for (size_t i = 0; i < count; i++) {
-        const float scale = d->scale[outer * c->scale_outer + channel * c->scale_channel +
-                                     inner * c->scale_inner];
+        const float scale =
+            d->scale[outer * c->scale_outer + channel * c->scale_channel + inner * c->scale_inner];
         values[i] = scaling == DIVIDED ? values[i] / scale : values[i] * scale;
         if (++inner == c->inner) {
             inner = 0;
@@ -91,10 +91,10 @@ static double walk_factor(const vector_walk *w, scaling scaling, size_t componen
     const dkm_config *c = &w->d->config;
     if (!w->d->scale || scaling == UNSCALED)
         return 1;
-    const double scale = (double)
-        w->d->scale[w->outer * c->scale_outer +
-                    (w->group * c->channels + w->channel + component) * c->scale_channel +
-                    w->inner * c->scale_inner];
+    const double scale =
+        (double)w->d->scale[w->outer * c->scale_outer +
+                            (w->group * c->channels + w->channel + component) * c->scale_channel +
+                            w->inner * c->scale_inner];
     return scaling == DIVIDED ? 1 / scale : scale;
 }
 

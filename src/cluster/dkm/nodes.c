@@ -7,7 +7,7 @@
 #include "base/variants.h"
 
 enum {
-    WAY_BITS = 15,   /* of the way from one node to the next */
+    WAY_BITS = 15,    /* of the way from one node to the next */
     COUNT_SHIFT = 40, /* a tally: how many above, the sum of their ways below */
     PIECE = 64 * CHUNK,
     ROUND = 255 * PIECE, /* fewer than 2^24, for the tally to hold them */
@@ -68,14 +68,13 @@ INLINE void find_places_body(const float *restrict values, size_t count, double 
 }
 
 LOCAL_VARIANTS(void, find_places,
-         (const float *restrict values, size_t count, double first, double per_way, double most,
-          int32_t *restrict places),
-         (values, count, first, per_way, most, places))
+               (const float *restrict values, size_t count, double first, double per_way,
+                double most, int32_t *restrict places),
+               (values, count, first, per_way, most, places))
 
 static void places_of(const nodes *n, const float *values, size_t count, int32_t *places)
 {
-    find_places(values, count, n->first, WAYS / n->step,
-                (double)n->count * WAYS - 1, places);
+    find_places(values, count, n->first, WAYS / n->step, (double)n->count * WAYS - 1, places);
 }
 
 static inline uint32_t interval_of(int32_t place)
@@ -120,9 +119,9 @@ INLINE void find_parts_body(const float *restrict gradients, const int32_t *rest
 }
 
 LOCAL_VARIANTS(void, find_parts,
-         (const float *restrict gradients, const int32_t *restrict places, size_t count,
-          double unit, int64_t *restrict parts),
-         (gradients, places, count, unit, parts))
+               (const float *restrict gradients, const int32_t *restrict places, size_t count,
+                double unit, int64_t *restrict parts),
+               (gradients, places, count, unit, parts))
 
 /* ---------------------------------------------------------------- counting */
 
@@ -133,7 +132,7 @@ typedef struct spread {
     size_t group;
     const float *weights, *out;
     float *to;
-    double unit; /* of gradients */
+    double unit;       /* of gradients */
     size_t begin, end; /* of this round */
 } spread;
 
@@ -353,7 +352,7 @@ INLINE void extremes_of_body(const float *restrict values, size_t count, extreme
 }
 
 LOCAL_VARIANTS(void, extremes_of, (const float *restrict values, size_t count, extremes *e),
-         (values, count, e))
+               (values, count, e))
 
 typedef struct scan {
     const dkm *d;
@@ -373,8 +372,7 @@ static void scan_piece(void *user, place *own, size_t i)
     extremes e = {FLT_MAX, -FLT_MAX, true};
     for (size_t at = i * PIECE; at < end; at += CHUNK) {
         const size_t count = end - at < CHUNK ? end - at : CHUNK;
-        extremes_of(layout_take(s->d, s->group, s->tensor, s->scaling, at, count, room), count,
-                    &e);
+        extremes_of(layout_take(s->d, s->group, s->tensor, s->scaling, at, count, room), count, &e);
     }
     s->found[2 * i] = e.finite ? (double)e.low : NAN;
     s->found[2 * i + 1] = (double)e.high;

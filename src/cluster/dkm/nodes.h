@@ -10,8 +10,8 @@
 
 #include "cluster/dkm/layer.h"
 
-/* Whether the groups of this layer are looked at by nodes in this mode, and if so, at most how many intervals
- * between them; otherwise 0. */
+/* Whether the groups of this layer are looked at by nodes in this mode, and if so, at most how many
+ * intervals between them; otherwise 0. */
 size_t nodes_most(const dkm_config *config, dkm_mode mode);
 
 /* Chooses nodes for values from low to high. */

@@ -26,8 +26,7 @@ static unsigned find_dead(const dkm *d, size_t group, const double *sums, uint8_
     const double least = fair / 20 < 0.5 ? fair / 20 : 0.5;
     unsigned count = 0;
     for (unsigned j = 0; j < c->clusters; j++)
-        if ((int)j != g->zero &&
-            (sums[j * (c->dim + 1)] < least || is_repeated(c, g->path, j)))
+        if ((int)j != g->zero && (sums[j * (c->dim + 1)] < least || is_repeated(c, g->path, j)))
             dead[count++] = (uint8_t)j;
     return count;
 }

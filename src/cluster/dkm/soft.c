@@ -58,8 +58,7 @@ static void gather(const pass *pass, const block *b, double *sums)
         for (size_t j = 0; j < BLOCK; j++)
             plain[i] += incoming[i * BLOCK + j];
     if (pass->by_nodes)
-        attention_mix(a, it->table, it->rest, dim,
-                      team_lead(pass->team)->nodes.output + b->begin);
+        attention_mix(a, it->table, it->rest, dim, team_lead(pass->team)->nodes.output + b->begin);
 }
 
 static void step_back(const pass *pass, const block *b, double *sums)
@@ -78,7 +77,8 @@ static void step_back(const pass *pass, const block *b, double *sums)
     attend(&it->mixture, b->points, pass->by_nodes, a);
     attention_retreat(a, &it->mixture, b->points, &r);
     if (!pass->by_nodes) {
-        layout_put_vectors(pass->d, pass->group, it->to, it->scaling, !it->first, b->begin, b->more);
+        layout_put_vectors(pass->d, pass->group, it->to, it->scaling, !it->first, b->begin,
+                           b->more);
         return;
     }
     double *to = team_lead(pass->team)->nodes.by_mass + b->begin;
@@ -108,8 +108,7 @@ static void make_slopes(const dkm *d, size_t group, unsigned t, const double *gr
 }
 
 /* One iteration back: `gradient` is that of the centroids after it, then of those before. */
-static void retreat_through(pass pass, iteration *it, unsigned t, double *gradient,
-                            double *slope)
+static void retreat_through(pass pass, iteration *it, unsigned t, double *gradient, double *slope)
 {
     const dkm *d = pass.d;
     const dkm_config *c = &d->config;
@@ -143,10 +142,10 @@ void soft_backward(const team *team, const dkm *d, size_t group, const float *we
     const group_state *g = &d->groups[group];
     const size_t most = nodes_most(c, d->mode), size = table_size(c);
     double *carried = team_lead(team)->tables, *slope = carried + size;
-    pass pass = {
-        .team = team, .d = d, .group = group, .weights = weights, .by_nodes = most > 0};
+    pass pass = {.team = team, .d = d, .group = group, .weights = weights, .by_nodes = most > 0};
     iteration it = {.out = out,
-                    .to = gradient, .scaling = DIVIDED,
+                    .to = gradient,
+                    .scaling = DIVIDED,
                     .table = path_at(d, group, g->done),
                     .rest = slope + size + c->clusters};
     if (most) {

@@ -12,6 +12,7 @@
 typedef struct call {
     const dkm *d;
     const float *weights, *importance;
+    double *range;     /* least and greatest value of each group */
     double *centroids; /* of all groups */
 } call;
 
@@ -71,9 +72,8 @@ static pal_status start_by_nodes(const call *call, const team *team, size_t grou
 {
     const dkm_config *c = &call->d->config;
     place *lead = team_lead(team);
-    double low, high;
-    scan_range(team, call->d, group, call->weights, DIVIDED, &low, &high);
-    nodes_place(&lead->nodes, low, high, nodes_most(c, DKM_SOFT));
+    const double *range = call->range + 2 * group;
+    nodes_place(&lead->nodes, range[0], range[1], nodes_most(c, DKM_SOFT));
     nodes_count(team, call->d, group, call->weights, NULL, 0);
     const bins bins = make_bins(call, &lead->nodes, group);
     return kmeans1d(&bins, c->clusters, centroid_grid(c), &lead->scalar.kmeans, to);
@@ -172,12 +172,9 @@ static pal_status start_group(void *user, const team *team, size_t group)
                                    : start_by_values(call, team, group, to);
 }
 
-static pal_status check(const dkm *d, const float *weights, const float *importance)
+static pal_status check_importance(const dkm_config *c, const float *importance)
 {
-    const dkm_config *c = &d->config;
-    const size_t all = c->groups * group_elements(c), bad = layout_find_bad(d, weights, DIVIDED);
-    if (bad != SIZE_MAX)
-        return fail(PAL_ERROR_VALUE, "weight %zu is not finite", bad);
+    const size_t all = c->groups * group_elements(c);
     for (size_t i = 0; importance && i < all; i++)
         if (!(importance[i] >= 0) || !isfinite(importance[i]))
             return fail(PAL_ERROR_VALUE, "importance %zu is negative or not finite", i);
@@ -188,15 +185,18 @@ pal_status dkm_start(dkm *d, dkm_workspace *workspace, const float *weights,
                      const float *importance, int threads)
 {
     const dkm_config *c = &d->config;
-    pal_status status = check(d, weights, importance);
-    if (status)
-        return status;
-    call call = {d, weights, importance, mem_array(c->groups * table_size(c), sizeof(double))};
-    if (!call.centroids)
-        return fail_memory("differentiable k-means");
-    status = team_groups(d, workspace, threads, start_group, &call);
+    call call = {.d = d, .weights = weights, .importance = importance};
+    call.range = mem_array(c->groups, 2 * sizeof *call.range);
+    call.centroids = mem_array(c->groups * table_size(c), sizeof *call.centroids);
+    pal_status status = call.range && call.centroids ? check_importance(c, importance)
+                                                     : fail_memory("differentiable k-means");
+    if (!status)
+        status = layer_scan(d, workspace, weights, threads, call.range);
+    if (!status)
+        status = team_groups(d, workspace, threads, start_group, &call);
     if (!status)
         status = dkm_set_centroids(d, call.centroids);
+    free(call.range);
     free(call.centroids);
     return status;
 }

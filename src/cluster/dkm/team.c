@@ -70,12 +70,12 @@ static bool place_reserve(place *p, const dkm_config *c, bool leads)
         p->room = mem_zeroed((size_t)ROOMS * DKM_MOST_DIM * BLOCK, sizeof *p->room);
     if (!p->attention || !p->room || !tallies_reserve(p, intervals))
         return false;
-    return !leads || (nodes_reserve(&p->nodes, intervals) &&
-                      mem_grow((void **)&p->pieces, &p->pieces_capacity,
-                               scan > pass ? scan : pass, sizeof *p->pieces) &&
-                      mem_grow((void **)&p->sums, &p->sums_capacity, width, sizeof *p->sums) &&
-                      mem_grow((void **)&p->tables, &p->tables_capacity, tables_room(c),
-                               sizeof *p->tables));
+    return !leads ||
+           (nodes_reserve(&p->nodes, intervals) &&
+            mem_grow((void **)&p->pieces, &p->pieces_capacity, scan > pass ? scan : pass,
+                     sizeof *p->pieces) &&
+            mem_grow((void **)&p->sums, &p->sums_capacity, width, sizeof *p->sums) &&
+            mem_grow((void **)&p->tables, &p->tables_capacity, tables_room(c), sizeof *p->tables));
 }
 
 static void place_free(place *p)
