@@ -110,40 +110,57 @@ mixture mixture_at(const dkm *d, size_t group, unsigned t)
     };
 }
 
+/* Temperature, nodes and sums of the values. */
+static void prepare(pass *pass, dkm *d, double *totals)
+{
+    const dkm_config *c = &d->config;
+    group_state *g = &d->groups[pass->group];
+    const bool nodes = nodes_most(c, d->mode) > 0;
+    g->tau = c->tau;
+    if (c->relative || !nodes) {
+        const double variance = find_moments(*pass, totals);
+        g->tau *= c->relative && variance > 0 ? variance : 1;
+    }
+    g->nodes = nodes ? nodes_enough(c, g->tau, g->path, g->high - g->low) : 0;
+    if (!nodes)
+        return;
+    pass->by_nodes = true;
+    nodes_place(&team_lead(pass->team)->nodes, g->low, g->high, g->nodes);
+    nodes_count(pass->team, d, pass->group, pass->weights, NULL, 0);
+    find_moments(*pass, totals);
+}
+
+static void write_outputs(pass pass, const dkm *d, iteration *it)
+{
+    const dkm_config *c = &d->config;
+    for (size_t i = 0; i < c->dim; i++) {
+        it->rest[i] = 0;
+        for (unsigned j = 0; j < c->clusters; j++)
+            it->rest[i] += c->zero_threshold * it->table[j * c->dim + i];
+    }
+    pass.visit = d->mode == DKM_SOFT ? soft_output : hard_output;
+    pass.user = it;
+    pass_run(&pass);
+    if (pass.by_nodes)
+        nodes_read_outputs(pass.team, d, pass.group, pass.weights, it->to);
+}
+
 void group_forward(const team *team, dkm *d, size_t group, const float *weights, float *palettized)
 {
     const dkm_config *c = &d->config;
-    const place *lead = team_lead(team);
     group_state *g = &d->groups[group];
-    double *centroids = d->centroids + group * table_size(c), *totals = lead->tables;
-    const bool soft = d->mode == DKM_SOFT;
-    const size_t most = nodes_most(c, d->mode);
-    pass pass = {.team = team, .d = d, .group = group, .weights = weights, .by_nodes = most > 0};
+    double *centroids = d->centroids + group * table_size(c), *totals = team_lead(team)->tables;
+    pass pass = {.team = team, .d = d, .group = group, .weights = weights};
     finder f;
     iteration it = {.finder = &f, .to = palettized, .scaling = MULTIPLIED, .rest = totals + c->dim};
-    if (most) {
-        nodes_place(&team_lead(team)->nodes, g->low, g->high, most);
-        nodes_count(team, d, group, weights, NULL, 0);
-    }
     memcpy(g->path, centroids, table_size(c) * sizeof *g->path);
     g->zero = c->enforce_zero ? table_keep_zero(c, g->path) : -1;
-    const double variance = find_moments(pass, totals);
-    g->tau = c->relative && variance > 0 ? c->tau * variance : c->tau;
+    prepare(&pass, d, totals);
     iterate(pass, d, &it, &f, totals);
     it.table = path_at(d, group, g->done);
     memcpy(centroids, it.table, table_size(c) * sizeof *centroids);
-    if (!palettized)
-        return;
-    for (size_t i = 0; i < c->dim; i++) {
-        it.rest[i] = 0;
-        for (unsigned j = 0; j < c->clusters; j++)
-            it.rest[i] += c->zero_threshold * it.table[j * c->dim + i];
-    }
-    pass.visit = soft ? soft_output : hard_output;
-    pass.user = &it;
-    pass_run(&pass);
-    if (most)
-        nodes_read_outputs(team, d, group, weights, palettized);
+    if (palettized)
+        write_outputs(pass, d, &it);
 }
 
 void group_backward(const team *team, const dkm *d, size_t group, const float *weights,

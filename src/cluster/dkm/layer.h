@@ -37,6 +37,7 @@ typedef struct group_state {
     int zero;         /* the centroid that was kept at 0, or -1 */
     double tau;       /* as it was in effect */
     double low, high; /* least and greatest value */
+    size_t nodes;     /* at most; 0: value by value */
 } group_state;
 
 struct dkm {

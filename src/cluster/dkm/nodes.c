@@ -2,6 +2,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/variants.h"
@@ -17,20 +18,58 @@ static const double WAYS = 1 << WAY_BITS;
 
 /* ---------------------------------------------------------------- choosing nodes */
 
+enum { LEAST_NODES = 1024 };
+
+static size_t power_from(double wanted, size_t most)
+{
+    size_t nodes = LEAST_NODES;
+    while (nodes < most && (double)nodes < wanted)
+        nodes *= 2;
+    return nodes;
+}
+
 size_t nodes_most(const dkm_config *config, dkm_mode mode)
 {
-    enum { FEW = 2048, LEAST = 1024, SHARE = 8 };
+    enum { FEW = 2048 };
     const size_t n = group_elements(config);
     if (config->dim > 1 || mode != DKM_SOFT || config->nodes == DKM_EXACT)
         return 0;
     if (config->nodes)
         return config->nodes;
-    if (n <= FEW)
+    return n <= FEW ? 0 : power_from((double)n / 2, MOST_NODES);
+}
+
+static int ascending(const void *a, const void *b)
+{
+    const double *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+/* Three quarters of the gaps between neighbouring centroids are no wider. */
+static double wide_gap(const double *centroids, unsigned k)
+{
+    double sorted[DKM_MOST_CLUSTERS];
+    memcpy(sorted, centroids, k * sizeof *sorted);
+    qsort(sorted, k, sizeof *sorted, ascending);
+    for (unsigned j = 0; j + 1 < k; j++)
+        sorted[j] = sorted[j + 1] - sorted[j];
+    if (k < 2)
         return 0;
-    size_t most = LEAST;
-    while (most < MOST_NODES && most < n / SHARE)
-        most *= 2;
-    return most;
+    qsort(sorted, k - 1, sizeof *sorted, ascending);
+    return sorted[3 * (k - 1) / 4];
+}
+
+/* Attention goes over from one centroid to the next within tau / (2 gap), and from one of many that
+ * are closer than that to others within sqrt(tau / 2). */
+size_t nodes_enough(const dkm_config *config, double tau, const double *centroids, double range)
+{
+    enum { STEPS = 16 }; /* of such a width */
+    const size_t most = nodes_most(config, DKM_SOFT);
+    if (config->nodes || most == 0)
+        return most;
+    const double gap = wide_gap(centroids, config->clusters);
+    const double width = fmin(sqrt(tau / 2), gap > 0 ? tau / (2 * gap) : INFINITY);
+    return power_from(STEPS * range / width, most);
 }
 
 /* Steps have few digits, and the first node is a multiple of them, so that 0 is a node, and nodes

@@ -14,6 +14,10 @@
  * intervals between them; otherwise 0. */
 size_t nodes_most(const dkm_config *config, dkm_mode mode);
 
+/* How many are enough of those for attention at this temperature between these centroids, and
+ * values in a range of this width: so many that it is nearly linear from one to the next. */
+size_t nodes_enough(const dkm_config *config, double tau, const double *centroids, double range);
+
 /* Chooses nodes for values from low to high. */
 void nodes_place(nodes *n, double low, double high, size_t most);
 

@@ -140,16 +140,17 @@ void soft_backward(const team *team, const dkm *d, size_t group, const float *we
 {
     const dkm_config *c = &d->config;
     const group_state *g = &d->groups[group];
-    const size_t most = nodes_most(c, d->mode), size = table_size(c);
+    const size_t size = table_size(c);
     double *carried = team_lead(team)->tables, *slope = carried + size;
-    pass pass = {.team = team, .d = d, .group = group, .weights = weights, .by_nodes = most > 0};
+    pass pass = {
+        .team = team, .d = d, .group = group, .weights = weights, .by_nodes = g->nodes > 0};
     iteration it = {.out = out,
                     .to = gradient,
                     .scaling = DIVIDED,
                     .table = path_at(d, group, g->done),
                     .rest = slope + size + c->clusters};
-    if (most) {
-        nodes_place(&team_lead(team)->nodes, g->low, g->high, most);
+    if (g->nodes) {
+        nodes_place(&team_lead(team)->nodes, g->low, g->high, g->nodes);
         nodes_count(team, d, group, weights, out, peak);
     }
     memset(it.rest, 0, c->dim * sizeof *it.rest);
@@ -164,6 +165,6 @@ void soft_backward(const team *team, const dkm *d, size_t group, const float *we
         carried[at] = sums[at] + c->zero_threshold * sums[size + at % c->dim];
     for (unsigned t = g->done; t-- > 0;)
         retreat_through(pass, &it, t, carried, slope);
-    if (most)
+    if (g->nodes)
         nodes_read_gradients(team, d, group, weights, out, gradient);
 }
