@@ -268,13 +268,13 @@ static double root_mean_square(const float *a, const float *b, size_t n)
 }
 
 /* More nodes: nearer to the result value by value, by the square of their distance for outputs, in
- * proportion to it for gradients. */
+ * proportion to it for gradients. What is chosen by itself (0) is near enough. */
 static void test_nodes(void **state)
 {
     (void)state;
-    enum { N = 30000 };
-    static const size_t counts[] = {4096, 65536};
-    static const double outputs[] = {2e-3, 1e-5}, gradients[] = {2e-2, 1e-3};
+    enum { N = 60000 };
+    static const size_t counts[] = {4096, 65536, 0};
+    static const double outputs[] = {2e-3, 1e-5, 2e-3}, gradients[] = {0.06, 4e-3, 0.01};
     for (int bits = 2; bits <= 8; bits += 2) {
         dkm_config config = dkm_defaults(N, 1u << bits);
         config.nodes = DKM_EXACT;
@@ -284,18 +284,18 @@ static void test_nodes(void **state)
         loss(&exact);
         assert_ok(
             dkm_backward(exact.d, exact.workspace, exact.weights, exact.out, 2, exact.gradient));
-        for (size_t i = 0; i < 2; i++) {
+        for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
             config.nodes = counts[i];
             problem p;
             problem_begin(&p, config, (uint64_t)bits, 0.08);
-            p.start = malloc((size_t)config.clusters * sizeof *p.start);
+            p.start = malloc(config.clusters * sizeof *p.start);
             memcpy(p.start, exact.start, config.clusters * sizeof *p.start);
             loss(&p);
             assert_ok(dkm_backward(p.d, p.workspace, p.weights, p.out, 1, p.gradient));
             const double output = difference(p.palettized, exact.palettized, N);
             const double gradient = root_mean_square(p.gradient, exact.gradient, N);
-            if (output > outputs[i] || gradient > gradients[i])
-                print_error("%d bit, %zu nodes: %g, %g\n", bits, counts[i], output, gradient);
+            print_message("           %d bit, %zu nodes: outputs %.1e, gradients %.1e\n", bits,
+                          counts[i], output, gradient);
             assert_true(output <= outputs[i]);
             assert_true(gradient <= gradients[i]);
             problem_end(&p);

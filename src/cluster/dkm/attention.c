@@ -13,32 +13,34 @@ double mixture_reach(double threshold)
 }
 
 /* e^x for x <= 0, to 1e-15 of it: 2^n e^r with |r| <= log(2) / 2. Below -700, e^-700. */
-static inline __attribute__((always_inline)) double exponential(double x)
+INLINE void exponentials(double *restrict x)
 {
     const double shift = 0x1.8p52;
-    x = x < -700 ? -700 : x;
-    const double whole = x * 0x1.71547652b82fep+0 + shift;
-    const double n = whole - shift;
-    const double r = (x - n * 0x1.62e42fefa3800p-1) - n * 0x1.ef35793c76730p-45;
-    double e = 1. / 479001600;
-    e = e * r + 1. / 39916800;
-    e = e * r + 1. / 3628800;
-    e = e * r + 1. / 362880;
-    e = e * r + 1. / 40320;
-    e = e * r + 1. / 5040;
-    e = e * r + 1. / 720;
-    e = e * r + 1. / 120;
-    e = e * r + 1. / 24;
-    e = e * r + 1. / 6;
-    e = e * r + 0.5;
-    e = e * r + 1;
-    e = e * r + 1;
-    uint64_t bits, power;
-    memcpy(&bits, &e, sizeof bits);
-    memcpy(&power, &whole, sizeof power);
-    bits += power << 52;
-    memcpy(&e, &bits, sizeof e);
-    return e;
+    for (unsigned b = 0; b < BLOCK; b++)
+        x[b] = x[b] > -700 ? x[b] : -700;
+    for (unsigned b = 0; b < BLOCK; b++) {
+        const double whole = x[b] * 0x1.71547652b82fep+0 + shift;
+        const double n = whole - shift;
+        const double r = (x[b] - n * 0x1.62e42fefa3800p-1) - n * 0x1.ef35793c76730p-45;
+        double e = 1. / 479001600;
+        e = e * r + 1. / 39916800;
+        e = e * r + 1. / 3628800;
+        e = e * r + 1. / 362880;
+        e = e * r + 1. / 40320;
+        e = e * r + 1. / 5040;
+        e = e * r + 1. / 720;
+        e = e * r + 1. / 120;
+        e = e * r + 1. / 24;
+        e = e * r + 1. / 6;
+        e = e * r + 0.5;
+        e = e * r + 1;
+        e = e * r + 1;
+        uint64_t bits, power;
+        memcpy(&bits, &e, sizeof bits);
+        memcpy(&power, &whole, sizeof power);
+        bits += power << 52;
+        memcpy(&x[b], &bits, sizeof bits);
+    }
 }
 
 /* Always in the same way: halves are added to halves. */
@@ -148,11 +150,13 @@ INLINE void attend_body(const mixture *m, const double *points, bool ordered, at
     for (unsigned i = 0; i < count; i++) {
         if (!ordered && !reaches(a->share[i], a->nearest, limit))
             continue;
-        for (unsigned b = 0; b < BLOCK; b++) {
-            const double e = exponential((a->nearest[b] - a->share[i][b]) * per_tau);
-            a->share[rows][b] = e;
-            total[b] += e;
-        }
+        double share[BLOCK];
+        for (unsigned b = 0; b < BLOCK; b++)
+            share[b] = (a->nearest[b] - a->share[i][b]) * per_tau;
+        exponentials(share);
+        for (unsigned b = 0; b < BLOCK; b++)
+            total[b] += share[b];
+        memcpy(a->share[rows], share, sizeof share);
         a->which[rows++] = which[i];
     }
     a->count = rows;
@@ -161,9 +165,9 @@ INLINE void attend_body(const mixture *m, const double *points, bool ordered, at
     const double z = m->threshold;
     for (unsigned i = 0; i < rows; i++)
         for (unsigned b = 0; b < BLOCK; b++) {
-            const double p = a->share[i][b] * total[b];
+            const double p = a->share[i][b] * total[b], excess = p - z;
             a->share[i][b] = p;
-            a->excess[i][b] = p > z ? p - z : 0;
+            a->excess[i][b] = excess > 0 ? excess : 0;
         }
 }
 

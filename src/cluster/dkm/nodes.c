@@ -20,10 +20,11 @@ static const double WAYS = 1 << WAY_BITS;
 
 enum { LEAST_NODES = 1024 };
 
-static size_t power_from(double wanted, size_t most)
+/* At least as many as wanted, but at most half as many as there are weights. */
+static size_t power_from(double wanted, size_t n)
 {
     size_t nodes = LEAST_NODES;
-    while (nodes < most && (double)nodes < wanted)
+    while (nodes < MOST_NODES && nodes * 4 <= n && (double)nodes < wanted)
         nodes *= 2;
     return nodes;
 }
@@ -36,7 +37,7 @@ size_t nodes_most(const dkm_config *config, dkm_mode mode)
         return 0;
     if (config->nodes)
         return config->nodes;
-    return n <= FEW ? 0 : power_from((double)n / 2, MOST_NODES);
+    return n <= FEW ? 0 : power_from(INFINITY, n);
 }
 
 static int ascending(const void *a, const void *b)
@@ -69,7 +70,7 @@ size_t nodes_enough(const dkm_config *config, double tau, const double *centroid
         return most;
     const double gap = wide_gap(centroids, config->clusters);
     const double width = fmin(sqrt(tau / 2), gap > 0 ? tau / (2 * gap) : INFINITY);
-    return power_from(STEPS * range / width, most);
+    return power_from(STEPS * range / width, group_elements(config));
 }
 
 /* Steps have few digits, and the first node is a multiple of them, so that 0 is a node, and nodes
