@@ -5,7 +5,9 @@
 
 #include "graph/graph.h"
 
-/* Edits the graph in place; its outputs stay the same values. Not for training. */
+/* Edits the graph in place; its outputs stay the same values. Not for gradients. */
 pal_status graph_fuse(graph *graph);
+/* Those that gradients allow: no weight is changed. */
+pal_status graph_fuse_training(graph *graph);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "engine/engine.h"
+#include "engine/fuse.h"
 #include "engine/onednn.h"
 #include "graph/infer.h"
 
@@ -148,6 +149,8 @@ pal_status gradients_new(const graph *source, const gradient_options *options, g
                                                .keep_dropout = options->training,
                                                .evaluate = engine_evaluate};
     pal_status status = graph_specialise(source, &static_options, &it->graph, NULL);
+    if (!status)
+        status = graph_fuse_training(it->graph);
     if (!status) {
         it->wanted = mem_zeroed(it->graph->value_count, sizeof *it->wanted);
         status = it->wanted ? PAL_OK : fail_memory("gradients");

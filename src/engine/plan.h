@@ -165,6 +165,9 @@ bool plan_is_weight(const plan *plan, size_t value);
 pal_status plan_gradient(plan *plan, size_t value, buffer **out);
 /* The same in a layout (NULL: row-major). */
 pal_status plan_gradient_in(plan *plan, size_t value, const layout *layout, buffer **out);
+/* From now on plan_gradient() gives this buffer instead: for operators with what was fused to them,
+ * once that is undone. */
+void plan_replace_gradient(plan *plan, size_t value, buffer *by);
 /* One consumer's share of a value's gradient, of the value's elements in any layout. A weight's
  * share given in this way is that of the whole batch. */
 pal_status plan_add_gradient(plan *plan, size_t value, buffer *share);

@@ -140,6 +140,12 @@ pal_status plan_gradient_in(plan *plan, size_t value, const layout *layout, buff
     return status;
 }
 
+void plan_replace_gradient(plan *plan, size_t value, buffer *by)
+{
+    plan->gradients[value].sum = by;
+    plan->gradients[value].forms.count = 0;
+}
+
 pal_status plan_add_gradient(plan *plan, size_t value, buffer *share)
 {
     value_gradient *gradient = &plan->gradients[value];

@@ -35,6 +35,23 @@ static const rule joining[] = {
     {OP_BINARY, fuse_sum},
     {OP_UNARY, fuse_activation},
 };
+
+/* What changes no weight, and can go backward. */
+static const rule training[] = {
+    {OP_TRANSPOSE, fuse_transposes},
+    {OP_CLIP, fuse_clip},
+    {OP_BINARY, fuse_function},
+    {OP_BINARY, fuse_layer_norm},
+    {OP_BINARY, fuse_rms_norm},
+    {OP_BINARY, fuse_norm_scale},
+    {OP_BINARY, fuse_norm_shift},
+    {OP_MATMUL, fuse_transposed_operand},
+};
+
+static const rule joining_training[] = {
+    {OP_BINARY, fuse_addition},
+    {OP_UNARY, fuse_bounds},
+};
 /* clang-format on */
 
 static void use(fusing *f, size_t value, size_t node)
@@ -121,18 +138,32 @@ static pal_status rewrite_all(fusing *f, const rule *rules, size_t count)
     return status;
 }
 
-pal_status graph_fuse(graph *graph)
+static pal_status rewrite_twice(graph *graph, const rule *first, size_t first_count,
+                                const rule *second, size_t second_count)
 {
     fusing f = {.graph = graph};
     pal_status status = count_uses(&f);
     if (!status)
-        status = rewrite_all(&f, recognising, sizeof recognising / sizeof *recognising);
+        status = rewrite_all(&f, first, first_count);
     if (!status)
-        status = rewrite_all(&f, joining, sizeof joining / sizeof *joining);
+        status = rewrite_all(&f, second, second_count);
     if (!status)
         status = graph_drop_dead(graph);
     free(f.uses);
     free(f.producer);
     free(f.consumer);
     return status;
+}
+
+#define COUNT(rules) (sizeof(rules) / sizeof *(rules))
+
+pal_status graph_fuse(graph *graph)
+{
+    return rewrite_twice(graph, recognising, COUNT(recognising), joining, COUNT(joining));
+}
+
+pal_status graph_fuse_training(graph *graph)
+{
+    return rewrite_twice(graph, training, COUNT(training), joining_training,
+                         COUNT(joining_training));
 }

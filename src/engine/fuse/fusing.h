@@ -69,6 +69,9 @@ bool fuse_bias(fusing *f, graph_node *node);
 /* post.c: what follows a product becomes a post-operation */
 bool fuse_activation(fusing *f, graph_node *node);
 bool fuse_sum(fusing *f, graph_node *node);
+/* training.c */
+bool fuse_bounds(fusing *f, graph_node *node);
+bool fuse_addition(fusing *f, graph_node *node);
 /* function.c: functions that were written out */
 bool fuse_function(fusing *f, graph_node *node);
 bool fuse_clip(fusing *f, graph_node *node);

@@ -3,6 +3,7 @@
 
 #include "engine/ops/back.h"
 #include "engine/ops/compute.h"
+#include "engine/ops/slopes.h"
 #include "graph/infer.h"
 
 typedef struct convolution {
@@ -263,6 +264,8 @@ static pal_status back(plan *plan, const graph_node *node, bool transposed)
 {
     convolution c = {0};
     pal_status status = describe(plan, node, transposed, &c);
+    if (!status)
+        status = back_posts(plan, node);
     if (!status && plan_wants_gradient(plan, node->inputs[0]))
         status = back_to_source(plan, node, &c);
     if (!status && plan_wants_gradient(plan, node->inputs[1]))

@@ -3,6 +3,7 @@
 
 #include "engine/ops/back.h"
 #include "engine/ops/compute.h"
+#include "engine/ops/slopes.h"
 #include "graph/infer.h"
 
 /* An operand as [batch..., rows, columns] with strides that undo its transposition. */
@@ -382,7 +383,9 @@ static pal_status back_to(plan *plan, const graph_node *node, bool left, buffer 
 static pal_status backward(plan *plan, const graph_node *node)
 {
     buffer *gradient;
-    pal_status status = plan_gradient_in(plan, node->outputs[0], NULL, &gradient);
+    pal_status status = back_posts(plan, node);
+    if (!status)
+        status = plan_gradient_in(plan, node->outputs[0], NULL, &gradient);
     for (int left = 1; !status && left >= 0; left--)
         if (plan_wants_gradient(plan, node->inputs[left ? 0 : 1]))
             status = back_to(plan, node, left, gradient);

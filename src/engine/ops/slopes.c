@@ -105,7 +105,7 @@ typedef struct slope {
 static pal_status run_slope(const step *step)
 {
     const slope *it = step->state;
-    const float *x = step->reads[0]->data, *dy = step->reads[1]->data;
+    const float *dy = step->reads[0]->data, *x = step->reads[1]->data;
     const float alpha = it->alpha, beta = it->beta;
     float *dx = step->writes[0]->data;
     const int64_t count = (int64_t)(step->writes[0]->bytes / sizeof *dx);
@@ -148,10 +148,71 @@ pal_status back_unary(plan *plan, const graph_node *node, unary_kind kind, float
     step *step = plan_add_step(plan, node, "slope", run_slope, it, NULL);
     if (!step)
         return PAL_ERROR_MEMORY;
-    step->reads[0] = x;
-    step->reads[1] = gradient;
+    step->reads[0] = gradient;
+    step->reads[1] = x;
     step->writes[0] = share;
+    step->in_place = true;
     return plan_add_gradient(plan, node->inputs[0], share);
+}
+
+/* ---------------------------------------------------------------- what was fused to an operator */
+
+static pal_status run_bounds(const step *step)
+{
+    const slope *it = step->state;
+    const float *dy = step->reads[0]->data, *y = step->reads[1]->data;
+    const float low = it->kind == UNARY_RELU ? 0 : it->alpha;
+    const float high = it->kind == UNARY_RELU ? INFINITY : it->beta;
+    float *to = step->writes[0]->data;
+    const int64_t count = (int64_t)(step->writes[0]->bytes / sizeof *to);
+#pragma omp parallel for simd schedule(static) if (count > PARALLEL_ELEMENTS)
+    for (int64_t i = 0; i < count; i++)
+        to[i] = y[i] > low && y[i] < high ? dy[i] : 0;
+    return PAL_OK;
+}
+
+static pal_status back_bounds(plan *plan, const graph_node *node, const graph_post *post)
+{
+    buffer *y, *gradient, *own;
+    slope *it = plan_alloc(plan, sizeof *it);
+    pal_status status = it ? plan_buffer(plan, node->outputs[0], &y) : PAL_ERROR_MEMORY;
+    if (!status)
+        status = plan_gradient_in(plan, node->outputs[0], y->layout, &gradient);
+    if (!status)
+        status = plan_new_temporary(plan, GRAPH_FLOAT, y->rank, y->shape, y->layout, 0, &own);
+    if (status)
+        return status;
+    *it = (slope){post->unary, post->alpha, post->beta};
+    step *step = plan_add_step(plan, node, "bounds", run_bounds, it, NULL);
+    if (!step)
+        return PAL_ERROR_MEMORY;
+    step->reads[0] = gradient;
+    step->reads[1] = y;
+    step->writes[0] = own;
+    step->in_place = true;
+    plan_replace_gradient(plan, node->outputs[0], own);
+    return PAL_OK;
+}
+
+pal_status back_posts(plan *plan, const graph_node *node)
+{
+    pal_status status = PAL_OK;
+    buffer *gradient;
+    for (size_t i = node->post_count; !status && i-- > 0;) {
+        const graph_post *post = &node->posts[i];
+        if (post->kind == POST_UNARY) {
+            if (post->unary != UNARY_RELU && post->unary != UNARY_CLIP)
+                return fail(PAL_ERROR_UNSUPPORTED, "what is fused to it has no gradient");
+            status = back_bounds(plan, node, post);
+            continue;
+        }
+        if (!plan_wants_gradient(plan, post->value))
+            continue;
+        status = plan_gradient(plan, node->outputs[0], &gradient);
+        if (!status)
+            status = plan_add_gradient(plan, post->value, gradient);
+    }
+    return status;
 }
 
 /* ---------------------------------------------------------------- two operands */

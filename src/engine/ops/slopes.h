@@ -9,5 +9,8 @@ float unary_slope(unary_kind kind, float alpha, float beta, float x);
 
 pal_status back_unary(plan *plan, const graph_node *node, unary_kind kind, float alpha, float beta);
 pal_status back_binary(plan *plan, const graph_node *node);
+/* Undoes what graph_fuse_training() fused to a product: from here on the gradient of the node's
+ * output is that of the product itself. */
+pal_status back_posts(plan *plan, const graph_node *node);
 
 #endif
