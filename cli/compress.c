@@ -19,14 +19,24 @@ static const flag flags[] = {
 };
 
 static int finish(const arguments *arguments, pal_model *model, const pal_report *report,
-                  uint64_t bytes, double started)
+                  const pal_data *data, uint64_t bytes, double started)
 {
     const totals totals = {"compressed", pal_model_bytes(model), bytes, now_seconds() - started};
-    int code = 0;
-    if (wants_table(arguments))
+    held_back held_back;
+    int code = score_held_back(arguments, data, &held_back);
+    if (!code && wants_table(arguments)) {
         code = print_report(stdout, report, &totals);
-    if (!code && flag_value(arguments, "json"))
-        code = json_write(json_from_report(report, &totals), flag_value(arguments, "json"));
+        print_held_back(stdout, &held_back);
+        if (data)
+            printf("peak memory %.1f MiB\n", (double)peak_bytes() / 0x1p20);
+    }
+    if (!code && flag_value(arguments, "json")) {
+        json_t *json = json_from_report(report, &totals);
+        if (held_back.scored)
+            json_object_set_new(json, "held_back",
+                                json_from_score(&held_back.written, peak_bytes()));
+        code = json_write(json, flag_value(arguments, "json"));
+    }
     return code;
 }
 
@@ -75,7 +85,7 @@ static int run(const arguments *arguments)
     progress_stop(&progress);
     if (!status)
         status = pal_model_save(model, flag_value(arguments, "output"), &bytes);
-    code = status ? report_failure(status) : finish(arguments, model, report, bytes, started);
+    code = status ? report_failure(status) : finish(arguments, model, report, data, bytes, started);
     pal_report_free(report);
     pal_data_free(data);
     pal_model_free(model);
