@@ -21,6 +21,8 @@ def main():
     options = parse_arguments()
     if options.serve:  # this process is PyTorch
         return serve(*options.serve)
+    if options.export:
+        return export(*options.export)
     options.cache.mkdir(parents=True, exist_ok=True)
     print(f"{options.threads} threads, {options.turns} turns; milliseconds a step, peak MiB\n")
     print(f"{'network':<14}{'batch':>6}{'ours':>9}{'PyTorch':>9}{'ratio':>7}{'processor':>16}"
@@ -40,6 +42,7 @@ def parse_arguments():
     parser.add_argument("--steps", type=int, default=3, help="in a turn")
     parser.add_argument("--only", nargs="*", help="names of networks")
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--export", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -89,20 +92,20 @@ def resnet20():
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
 
-def export(options, name):
+def export(name, path):
     import torch
-    path = options.cache / f"training-{name}.onnx"
-    if not path.exists():
-        model, shape = network(name)
-        torch.onnx.export(model.eval(), torch.zeros(1, *shape), str(path), input_names=["image"],
-                          output_names=["logits"], dynamic_axes={"image": {0: "batch"}},
-                          training=torch.onnx.TrainingMode.PRESERVE,  # keeps batch norm
-                          do_constant_folding=False, dynamo=False)
-    return path
+    model, shape = network(name)
+    torch.onnx.export(model.eval(), torch.zeros(1, *shape), path, input_names=["image"],
+                      output_names=["logits"], dynamic_axes={"image": {0: "batch"}},
+                      training=torch.onnx.TrainingMode.PRESERVE,  # keeps batch norm
+                      do_constant_folding=False, dynamo=False)
 
 
 def measure(options, name, batch):
-    path = export(options, name)
+    path = options.cache / f"training-{name}.onnx"
+    if not path.exists():  # in another process: what this one takes is counted as its children's
+        subprocess.run([sys.executable, __file__, "--export", name, path], check=True,
+                       stderr=subprocess.DEVNULL)
     ours = Contender([options.program, path, batch, options.threads])
     its = Contender([sys.executable, __file__, "--serve", name, batch, options.threads])
     contenders = (ours, its)

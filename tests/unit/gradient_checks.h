@@ -39,7 +39,7 @@ static inline double loss_of(bench *b, size_t result, const float *weights)
 /* The plan for gradients of one constant, run both ways. `only`: the sample whose part of the loss
  * counts; SIZE_MAX: all. */
 static inline plan *differentiate(bench *b, size_t result, size_t constant, size_t samples,
-                           const float *weights, size_t only)
+                                  const float *weights, size_t only)
 {
     plan *plan;
     size_t output = result;

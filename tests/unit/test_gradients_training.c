@@ -19,8 +19,7 @@ static channel_norm add_norm(bench *b, size_t x)
     float *variance = value_of(b, n.variance)->constant->owned;
     for (int64_t c = 0; c < value_of(b, x)->shape[1]; c++)
         variance[c] = 0.5F + variance[c] * variance[c];
-    n.y = add(b, OP_BATCH_NORM, &a, 5,
-              (const size_t[]){x, n.scale, n.shift, n.mean, n.variance});
+    n.y = add(b, OP_BATCH_NORM, &a, 5, (const size_t[]){x, n.scale, n.shift, n.mean, n.variance});
     return n;
 }
 
@@ -181,7 +180,8 @@ static void dropouts(void **state)
         assert_ok(plan_run_backward(plan, NULL));
         const float *back = plan_weight_gradient(plan, x)->data;
         for (int i = 0; i < COUNT; i++)
-            assert_true(fabsf(back[i] - (result[i] != 0 ? 2.5F * (float)i : 0)) <= 1e-6F * (float)i);
+            assert_true(fabsf(back[i] - (result[i] != 0 ? 2.5F * (float)i : 0)) <=
+                        1e-6F * (float)i);
         plan_free(plan);
         engine_set_threads(before);
     }

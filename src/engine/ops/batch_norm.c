@@ -7,321 +7,139 @@
  *   dx = rstd scale (g - dshift / m - (x - mean) rstd dscale / m)
  *
  * of which, with given statistics, only the first term is left. What may be fused behind it is a
- * sum with another value and then bounds, as relu has them: where the result shows that a bound was
- * reached, g is zero.
+ * sum with another value and then bounds, as relu has them: where a bound was reached, g is zero.
  *
- * Sums are taken over parts (channels.h) in single precision and over the parts in double, always in
- * the same order: the same bits at any number of threads. */
+ * Sums are taken over parts (channels.h) in single precision and over the parts in double, always
+ * in the same order: the same bits at any number of threads. */
 #include "engine/ops/batch_norm.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "engine/onednn.h"
+#include "engine/ops/batch_norm_loops.h"
 #include "engine/ops/channels.h"
-#include "engine/ops/wide.h"
-
-/* Columns that are looked at together. A part's rows that are narrower are several to a row of so
- * many; wider ones are cut. */
-enum { LANES = 16 };
-
-#define INLINE static inline __attribute__((always_inline))
-
-/* Bounds that a result was kept within. */
-typedef struct bounds {
-    bool any;
-    float low, high;
-} bounds;
 
 typedef struct batch_norm {
     channel_view view;
     channel_parts parts;
     float epsilon;
+    int threads;
     bool of_batch; /* statistics are the batch's own */
     bounds bounds;
-    /* Backward: what is wanted. */
-    bool sums, source, added;
 } batch_norm;
 
-/* Where a part's elements are, and what else goes with them; NULL where there is no such thing. */
-typedef struct part_data {
-    const float *x, *g, *y, *added;
-    float *to;
-    bounds bounds;
-} part_data;
+/* ---------------------------------------------------------------- passes over all parts */
 
-static part_data advanced(part_data d, int64_t by)
-{
-    d.x = d.x ? d.x + by : NULL;
-    d.g = d.g ? d.g + by : NULL;
-    d.y = d.y ? d.y + by : NULL;
-    d.added = d.added ? d.added + by : NULL;
-    d.to = d.to ? d.to + by : NULL;
-    return d;
-}
-
-/* ---------------------------------------------------------------- sums of a part */
-
-typedef enum sum_kind {
-    SUM_X,         /* first: x */
-    SUM_SQUARES,   /* first: (x - centre)^2 */
-    SUM_G,         /* first: g, second: g (x - centre) */
-    SUM_BOUNDED_G, /* the same where no bound was reached */
-    SUM_KEPT_G     /* the same, and g with zeros elsewhere goes to `to` */
-} sum_kind;
-
-INLINE float unbounded(const part_data *d, int64_t i)
-{
-    return d->y[i] > d->bounds.low && d->y[i] < d->bounds.high ? d->g[i] : 0;
-}
-
-INLINE void sum_rows(sum_kind kind, int64_t rows, int64_t stride, int64_t n, part_data d,
-                     const float *centre, float *first, float *second)
-{
-    float a[LANES] = {0}, b[LANES] = {0};
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < n; c++) {
-            const int64_t i = r * stride + c;
-            if (kind == SUM_X) {
-                a[c] += d.x[i];
-            } else if (kind == SUM_SQUARES) {
-                a[c] += (d.x[i] - centre[c]) * (d.x[i] - centre[c]);
-            } else {
-                const float g = kind == SUM_G ? d.g[i] : unbounded(&d, i);
-                if (kind == SUM_KEPT_G)
-                    d.to[i] = g;
-                a[c] += g;
-                b[c] += g * (d.x[i] - centre[c]);
-            }
-        }
-    for (int64_t c = 0; c < n; c++) {
-        first[c] = a[c];
-        if (kind >= SUM_G)
-            second[c] = b[c];
-    }
-}
-
-/* The sums of a part, for each of its columns. `second` is not touched where there is but one. */
-INLINE void sum_part(sum_kind kind, int64_t rows, int64_t width, part_data d, const float *centre,
-                     float *first, float *second)
-{
-    if (width >= LANES || LANES % width) {
-        int64_t c = 0;
-        for (; c + LANES <= width; c += LANES)
-            sum_rows(kind, rows, width, LANES, advanced(d, c), centre + c, first + c, second + c);
-        if (c < width)
-            sum_rows(kind, rows, width, width - c, advanced(d, c), centre + c, first + c,
-                     second + c);
-        return;
-    }
-    const int64_t folds = LANES / width, whole = rows / folds;
-    float centres[LANES], a[LANES], b[LANES];
-    for (int64_t l = 0; l < LANES; l++)
-        centres[l] = centre[l % width];
-    sum_rows(kind, whole, LANES, LANES, d, centres, a, b);
-    sum_rows(kind, rows - whole * folds, width, width, advanced(d, whole * LANES), centre, first,
-             second);
-    for (int64_t l = 0; l < LANES; l++) {
-        first[l % width] += a[l];
-        if (kind >= SUM_G)
-            second[l % width] += b[l];
-    }
-}
-
-#define SUM_FUNCTION(name, kind)                                                                   \
-    WIDE static void name(int64_t rows, int64_t width, part_data d, const float *centre,           \
-                          float *first, float *second)                                             \
-    {                                                                                              \
-        sum_part(kind, rows, width, d, centre, first, second);                                     \
-    }
-SUM_FUNCTION(sum_x, SUM_X)
-SUM_FUNCTION(sum_squares, SUM_SQUARES)
-SUM_FUNCTION(sum_g, SUM_G)
-SUM_FUNCTION(sum_bounded_g, SUM_BOUNDED_G)
-SUM_FUNCTION(sum_kept_g, SUM_KEPT_G)
-
-/* ---------------------------------------------------------------- results of a part */
-
-/* Numbers of a channel, for each column of a part. Forward: y = (x - centre) factor + shift;
- * backward: dx = (g - shift - (x - centre) slope) factor. */
-typedef struct coefficients {
-    float *centre, *factor, *shift, *slope;
-} coefficients;
-
-typedef enum result_kind {
-    RESULT_PLAIN,
-    RESULT_ADDED, /* to another value */
-    BACK_PLAIN,
-    BACK_BOUNDED,
-    BACK_FIXED /* of given statistics: g factor, bounded or not */
-} result_kind;
-
-INLINE void apply_rows(result_kind kind, int64_t rows, int64_t stride, int64_t n, part_data d,
-                       coefficients k)
-{
-    const bounds limits = d.bounds;
-    for (int64_t r = 0; r < rows; r++)
-        INDEPENDENT for (int64_t c = 0; c < n; c++)
-        {
-            const int64_t i = r * stride + c;
-            if (kind == RESULT_PLAIN || kind == RESULT_ADDED) {
-                float v = (d.x[i] - k.centre[c]) * k.factor[c] + k.shift[c];
-                v = kind == RESULT_ADDED ? v + d.added[i] : v;
-                v = v < limits.low ? limits.low : v;
-                d.to[i] = v > limits.high ? limits.high : v;
-            } else if (kind == BACK_FIXED) {
-                d.to[i] = (limits.any ? unbounded(&d, i) : d.g[i]) * k.factor[c];
-            } else {
-                const float g = kind == BACK_BOUNDED ? unbounded(&d, i) : d.g[i];
-                d.to[i] = (g - k.shift[c] - (d.x[i] - k.centre[c]) * k.slope[c]) * k.factor[c];
-            }
-        }
-}
-
-INLINE coefficients columns_from(coefficients k, int64_t c)
-{
-    return (coefficients){k.centre + c, k.factor + c, k.shift + c, k.slope + c};
-}
-
-INLINE void apply_part(result_kind kind, int64_t rows, int64_t width, part_data d, coefficients k)
-{
-    if (width >= LANES || LANES % width) {
-        int64_t c = 0;
-        for (; c + LANES <= width; c += LANES)
-            apply_rows(kind, rows, width, LANES, advanced(d, c), columns_from(k, c));
-        if (c < width)
-            apply_rows(kind, rows, width, width - c, advanced(d, c), columns_from(k, c));
-        return;
-    }
-    const int64_t whole = rows / (LANES / width);
-    float lanes[4][LANES];
-    for (int64_t l = 0; l < LANES; l++) {
-        lanes[0][l] = k.centre[l % width];
-        lanes[1][l] = k.factor[l % width];
-        lanes[2][l] = k.shift[l % width];
-        lanes[3][l] = k.slope[l % width];
-    }
-    apply_rows(kind, whole, LANES, LANES, d,
-               (coefficients){lanes[0], lanes[1], lanes[2], lanes[3]});
-    apply_rows(kind, rows - whole * (LANES / width), width, width, advanced(d, whole * LANES), k);
-}
-
-#define RESULT_FUNCTION(name, kind)                                                                \
-    WIDE static void name(int64_t rows, int64_t width, part_data d, coefficients k)                \
-    {                                                                                              \
-        apply_part(kind, rows, width, d, k);                                                       \
-    }
-RESULT_FUNCTION(result_plain, RESULT_PLAIN)
-RESULT_FUNCTION(result_added, RESULT_ADDED)
-RESULT_FUNCTION(back_plain, BACK_PLAIN)
-RESULT_FUNCTION(back_bounded, BACK_BOUNDED)
-RESULT_FUNCTION(back_fixed, BACK_FIXED)
-
-/* ---------------------------------------------------------------- all parts */
-
-typedef void (*sum_function)(int64_t, int64_t, part_data, const float *, float *, float *);
-typedef void (*result_function)(int64_t, int64_t, part_data, coefficients);
-
-/* A step's scratch: two sums of each part, then the channels' coefficients. */
-typedef struct working {
-    float *sums;
+/* A run of a step. Each pass over the parts is for the channels between two other things. */
+typedef struct job {
+    const batch_norm *it;
+    part_data first, last;   /* of the first pass and of the last */
+    float *sums;             /* two of each part */
     coefficients by_channel; /* padding included, where they are zero */
-} working;
+    sum_function *sum;       /* backward: of the first pass */
+    result_function *apply;  /* of the last; NULL: there is none */
+    const float *scale, *shift;
+    float *mean, *variance; /* by channel: computed, or given */
+    float *dscale, *dshift; /* or NULL */
+} job;
 
-static size_t working_floats(const channel_view *view, const channel_parts *parts)
+static size_t job_floats(const batch_norm *it)
 {
-    return (size_t)(2 * parts->count * view->width + 4 * view->blocks * view->width);
+    return (size_t)(2 * it->parts.count + 5 * it->view.blocks) * (size_t)it->view.width;
 }
 
-static working working_of(const batch_norm *it, const step *step)
+/* Divides a step's scratch. */
+static job job_of(const step *step)
 {
-    working w = {.sums = step->scratch->data};
-    const int64_t channels = it->view.blocks * it->view.width;
-    float *rest = w.sums + 2 * it->parts.count * it->view.width;
-    memset(rest, 0, (size_t)(4 * channels) * sizeof *rest);
-    w.by_channel =
-        (coefficients){rest, rest + channels, rest + 2 * channels, rest + 3 * channels};
-    return w;
+    const batch_norm *it = step->state;
+    job j = {.it = it,
+             .sums = step->scratch->data,
+             .first.bounds = it->bounds,
+             .last.bounds = it->bounds};
+    const int64_t n = it->view.blocks * it->view.width;
+    float *rest = j.sums + 2 * it->parts.count * it->view.width;
+    memset(rest, 0, (size_t)(5 * n) * sizeof *rest);
+    j.by_channel = (coefficients){rest, rest + n, rest + 2 * n, rest + 3 * n, rest + 4 * n};
+    return j;
 }
 
-static void sum_parts(const batch_norm *it, const working *w, sum_function sum, part_data all)
-{
-    const int64_t width = it->view.width;
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < it->parts.count; i++) {
-        const channel_part part = channel_part_at(&it->view, &it->parts, i);
-        float *own = w->sums + 2 * i * width;
-        sum(part.rows, width, advanced(all, part.offset),
-            w->by_channel.centre + part.block * width, own, own + width);
-    }
-}
+typedef void part_visit(const job *j, int64_t i);
+typedef void channel_visit(const job *j, int64_t channel);
 
-static void apply_parts(const batch_norm *it, const working *w, result_function apply,
-                        part_data all)
-{
-    const int64_t width = it->view.width;
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < it->parts.count; i++) {
-        const channel_part part = channel_part_at(&it->view, &it->parts, i);
-        apply(part.rows, width, advanced(all, part.offset),
-              columns_from(w->by_channel, part.block * width));
-    }
-}
-
-/* Mean and sum of squares around it of each part. */
-static void part_moments(const batch_norm *it, const working *w, part_data all)
-{
-    const int64_t width = it->view.width;
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < it->parts.count; i++) {
-        const channel_part part = channel_part_at(&it->view, &it->parts, i);
-        const part_data own = advanced(all, part.offset);
-        float *mean = w->sums + 2 * i * width, *squares = mean + width;
-        sum_x(part.rows, width, own, w->by_channel.centre, mean, mean);
-        for (int64_t c = 0; c < width; c++)
-            mean[c] /= (float)part.rows;
-        sum_squares(part.rows, width, own, mean, squares, squares);
-    }
-}
-
-/* Visits the parts of a channel in their order: the first is that of its block. */
-#define FOR_PARTS_OF(block, i)                                                                     \
-    for (int64_t n_ = 0; n_ < it->view.batch; n_++)                                                \
-        for (int64_t i = (n_ * it->view.blocks + (block)) * it->parts.per_plane,                   \
-                     end_ = i + it->parts.per_plane;                                               \
+/* The parts of a block of channels, in their order. */
+#define FOR_PARTS_OF(it, block, i)                                                                 \
+    for (int64_t n_ = 0; n_ < (it)->view.batch; n_++)                                              \
+        for (int64_t i = (n_ * (it)->view.blocks + (block)) * (it)->parts.per_plane,               \
+                     end_ = i + (it)->parts.per_plane;                                             \
              i < end_; i++)
+
+static void visit_block(const job *j, int64_t block, part_visit *visit)
+{
+    if (visit)
+        FOR_PARTS_OF(j->it, block, i)
+    visit(j, i);
+}
+
+static void visit_all(const job *j, part_visit *visit)
+{
+    if (!visit)
+        return;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < j->it->parts.count; i++)
+        visit(j, i);
+}
+
+/* A thread takes a block of channels through all that is to be done, so that the last pass finds in
+ * the cache what the first read; with fewer blocks than threads, they share each pass. */
+static void run_passes(const job *j, part_visit *first, channel_visit *between, part_visit *last)
+{
+    const channel_view *view = &j->it->view;
+    const int64_t channels = view->channels, width = view->width;
+    if (view->blocks >= j->it->threads) {
+#pragma omp parallel for schedule(dynamic)
+        for (int64_t block = 0; block < view->blocks; block++) {
+            visit_block(j, block, first);
+            for (int64_t c = block * width; between && c < (block + 1) * width && c < channels; c++)
+                between(j, c);
+            visit_block(j, block, last);
+        }
+        return;
+    }
+    visit_all(j, first);
+#pragma omp parallel for schedule(static)
+    for (int64_t c = 0; c < (between ? channels : 0); c++)
+        between(j, c);
+    visit_all(j, last);
+}
+
+static void apply_to_part(const job *j, int64_t i)
+{
+    const channel_part part = channel_part_at(&j->it->view, &j->it->parts, i);
+    const int64_t width = j->it->view.width;
+    j->apply(part.rows, width, part_from(j->last, part.offset),
+             columns_from(j->by_channel, part.block * width));
+}
 
 static int64_t elements_of_channel(const batch_norm *it)
 {
     return it->view.batch * it->view.spatial;
 }
 
-/* The channels' means and variances from those of the parts. */
-static void combine_moments(const batch_norm *it, const working *w, float *means, float *variances)
+/* What the sums of part i have for a channel. */
+static double first_sum(const job *j, int64_t i, int64_t channel)
 {
-    const int64_t width = it->view.width;
-    const double count = (double)elements_of_channel(it);
-#pragma omp parallel for schedule(static)
-    for (int64_t channel = 0; channel < it->view.channels; channel++) {
-        const int64_t block = channel / width, c = channel % width;
-        double mean = 0, squares = 0;
-        FOR_PARTS_OF(block, i)
-            mean += (double)channel_part_at(&it->view, &it->parts, i).rows *
-                    (double)w->sums[2 * i * width + c];
-        mean /= count;
-        FOR_PARTS_OF(block, i) {
-            const double off = (double)w->sums[2 * i * width + c] - mean;
-            squares += (double)w->sums[(2 * i + 1) * width + c] +
-                       off * off * (double)channel_part_at(&it->view, &it->parts, i).rows;
-        }
-        means[channel] = (float)mean;
-        variances[channel] = (float)(squares / count);
-    }
+    return (double)j->sums[2 * i * j->it->view.width + channel % j->it->view.width];
+}
+
+static double second_sum(const job *j, int64_t i, int64_t channel)
+{
+    return (double)j->sums[(2 * i + 1) * j->it->view.width + channel % j->it->view.width];
 }
 
 static pal_status add_scratch(plan *plan, const batch_norm *it, step *step)
 {
-    const int64_t floats = (int64_t)working_floats(&it->view, &it->parts);
+    const int64_t floats = (int64_t)job_floats(it);
     return plan_new_temporary(plan, GRAPH_FLOAT, 1, &floats, NULL, 0, &step->scratch);
 }
 
@@ -330,41 +148,73 @@ static pal_status add_scratch(plan *plan, const batch_norm *it, step *step)
 enum { READ_X, READ_SCALE, READ_SHIFT, READ_ADDED, READ_MEAN, READ_VARIANCE }; /* forward */
 enum { WRITE_Y, WRITE_MEAN, WRITE_VARIANCE };
 
-static const float *data_of(const buffer *buffer)
+static float *data_of(const buffer *buffer)
 {
     return buffer ? buffer->data : NULL;
 }
 
-static void scale_channels(const batch_norm *it, const working *w, const float *mean,
-                           const float *variance, const float *scale, const float *shift)
+/* Mean of the part, and sum of squares around it. */
+static void moments_of_part(const job *j, int64_t i)
 {
-    for (int64_t c = 0; c < it->view.channels; c++) {
-        w->by_channel.centre[c] = mean[c];
-        w->by_channel.factor[c] = scale[c] / sqrtf(variance[c] + it->epsilon);
-        if (shift)
-            w->by_channel.shift[c] = shift[c];
+    const channel_part part = channel_part_at(&j->it->view, &j->it->parts, i);
+    const int64_t width = j->it->view.width;
+    const part_data own = part_from(j->first, part.offset);
+    float *mean = j->sums + 2 * i * width, *squares = mean + width;
+    coefficients around = columns_from(j->by_channel, part.block * width);
+    sum_x(part.rows, width, own, around, mean, mean);
+    for (int64_t c = 0; c < width; c++)
+        mean[c] /= (float)part.rows;
+    around.centre = mean;
+    sum_squares(part.rows, width, own, around, squares, squares);
+}
+
+static void combine_moments(const job *j, int64_t channel)
+{
+    const batch_norm *it = j->it;
+    const double count = (double)elements_of_channel(it);
+    double mean = 0, squares = 0;
+    FOR_PARTS_OF(it, channel / it->view.width, i)
+    mean += (double)channel_part_at(&it->view, &it->parts, i).rows * first_sum(j, i, channel);
+    mean /= count;
+    FOR_PARTS_OF(it, channel / it->view.width, i)
+    {
+        const double off = first_sum(j, i, channel) - mean;
+        squares += second_sum(j, i, channel) +
+                   off * off * (double)channel_part_at(&it->view, &it->parts, i).rows;
     }
+    j->mean[channel] = (float)mean;
+    j->variance[channel] = (float)(squares / count);
+}
+
+static void scale_channel(const job *j, int64_t channel)
+{
+    j->by_channel.centre[channel] = j->mean[channel];
+    j->by_channel.factor[channel] =
+        j->scale[channel] / sqrtf(j->variance[channel] + j->it->epsilon);
+    j->by_channel.shift[channel] = j->shift[channel];
+}
+
+static void combine_and_scale(const job *j, int64_t channel)
+{
+    combine_moments(j, channel);
+    scale_channel(j, channel);
 }
 
 static pal_status run_forward(const step *step)
 {
-    const batch_norm *it = step->state;
-    const working w = working_of(it, step);
+    job j = job_of(step);
+    const bool of_batch = j.it->of_batch;
     const buffer *y = step->writes[WRITE_Y];
-    const part_data all = {.x = step->reads[READ_X]->data,
-                           .added = data_of(step->reads[READ_ADDED]),
-                           .to = y->data,
-                           .bounds = it->bounds};
-    const float *mean = data_of(it->of_batch ? step->writes[WRITE_MEAN] : step->reads[READ_MEAN]);
-    const float *variance =
-        data_of(it->of_batch ? step->writes[WRITE_VARIANCE] : step->reads[READ_VARIANCE]);
-    if (it->of_batch) {
-        part_moments(it, &w, all);
-        combine_moments(it, &w, step->writes[WRITE_MEAN]->data, step->writes[WRITE_VARIANCE]->data);
-    }
-    scale_channels(it, &w, mean, variance, step->reads[READ_SCALE]->data,
-                   step->reads[READ_SHIFT]->data);
-    apply_parts(it, &w, all.added ? result_added : result_plain, all);
+    j.first.x = j.last.x = step->reads[READ_X]->data;
+    j.last.added = data_of(step->reads[READ_ADDED]);
+    j.last.to = y->data;
+    j.apply = j.last.added ? result_added : result_plain;
+    j.scale = data_of(step->reads[READ_SCALE]);
+    j.shift = data_of(step->reads[READ_SHIFT]);
+    j.mean = data_of(of_batch ? step->writes[WRITE_MEAN] : step->reads[READ_MEAN]);
+    j.variance = data_of(of_batch ? step->writes[WRITE_VARIANCE] : step->reads[READ_VARIANCE]);
+    run_passes(&j, of_batch ? moments_of_part : NULL, of_batch ? combine_and_scale : scale_channel,
+               apply_to_part);
     if (y->layout && y->bytes != y->elements * sizeof(float))
         layout_clear_padding(y->layout, y->data);
     return PAL_OK;
@@ -379,6 +229,7 @@ static pal_status describe(plan *plan, const graph_node *node, buffer **x, batch
     if (!it)
         return PAL_ERROR_MEMORY;
     *it = (batch_norm){.epsilon = node->attributes.norm.epsilon,
+                       .threads = plan_get_options(plan)->threads,
                        .of_batch = plan_get_options(plan)->training &&
                                    !plan_get_options(plan)->fixed_statistics,
                        .bounds = {false, -INFINITY, INFINITY}};
@@ -408,10 +259,9 @@ static pal_status add_statistics(plan *plan, const graph_node *node, const batch
         status = it->of_batch ? plan_new_temporary(plan, GRAPH_FLOAT, 1, &it->view.channels, NULL,
                                                    0, &statistics[i])
                               : plan_buffer_in(plan, node->inputs[3 + i], NULL, &statistics[i]);
-    return status || !it->of_batch
-               ? status
-               : plan_keep_statistics(plan, node, statistics[0], statistics[1],
-                                      (uint64_t)elements_of_channel(it));
+    return status || !it->of_batch ? status
+                                   : plan_keep_statistics(plan, node, statistics[0], statistics[1],
+                                                          (uint64_t)elements_of_channel(it));
 }
 
 pal_status batch_norm_training(plan *plan, const graph_node *node)
@@ -449,67 +299,74 @@ pal_status batch_norm_training(plan *plan, const graph_node *node)
 
 /* ---------------------------------------------------------------- backward */
 
-enum { BACK_READ_G, BACK_READ_X, BACK_READ_Y, BACK_READ_SCALE, BACK_READ_MEAN, BACK_READ_VARIANCE };
-enum { BACK_WRITE_X, BACK_WRITE_SCALE, BACK_WRITE_SHIFT, BACK_WRITE_ADDED };
+enum {
+    BACK_READ_G,
+    BACK_READ_X,
+    BACK_READ_Y,
+    BACK_READ_SCALE,
+    BACK_READ_SHIFT,
+    BACK_READ_MEAN,
+    BACK_READ_VARIANCE
+};
+/* The last is g with its zeros, the gradient of what was added. */
+enum { BACK_WRITE_X, BACK_WRITE_SCALE, BACK_WRITE_SHIFT, BACK_WRITE_KEPT };
 
-/* Sums over channels; coefficients for the way back to the source follow from them. */
-static void combine_sums(const batch_norm *it, const working *w, const float *variance,
-                         float *dscale, float *dshift)
+static void sums_of_part(const job *j, int64_t i)
 {
-    const int64_t width = it->view.width;
+    const channel_part part = channel_part_at(&j->it->view, &j->it->parts, i);
+    const int64_t width = j->it->view.width;
+    float *own = j->sums + 2 * i * width;
+    j->sum(part.rows, width, part_from(j->first, part.offset),
+           columns_from(j->by_channel, part.block * width), own, own + width);
+}
+
+static void combine_sums(const job *j, int64_t channel)
+{
+    const batch_norm *it = j->it;
     const double count = (double)elements_of_channel(it);
-#pragma omp parallel for schedule(static)
-    for (int64_t channel = 0; channel < it->view.channels; channel++) {
-        double sum = 0, products = 0;
-        FOR_PARTS_OF(channel / width, i) {
-            sum += (double)w->sums[2 * i * width + channel % width];
-            products += (double)w->sums[(2 * i + 1) * width + channel % width];
-        }
-        const double rstd = 1 / sqrt((double)variance[channel] + (double)it->epsilon);
-        if (dscale)
-            dscale[channel] = (float)(products * rstd);
-        if (dshift)
-            dshift[channel] = (float)sum;
-        if (it->of_batch) {
-            w->by_channel.shift[channel] = (float)(sum / count);
-            w->by_channel.slope[channel] = (float)(products * rstd * rstd / count);
-        }
+    double sum = 0, products = 0;
+    FOR_PARTS_OF(it, channel / it->view.width, i)
+    {
+        sum += first_sum(j, i, channel);
+        products += second_sum(j, i, channel);
     }
+    const double rstd = 1 / sqrt((double)j->variance[channel] + (double)it->epsilon);
+    if (j->dscale)
+        j->dscale[channel] = (float)(products * rstd);
+    if (j->dshift)
+        j->dshift[channel] = (float)sum;
+    j->by_channel.mean_g[channel] = (float)(sum / count);
+    j->by_channel.slope[channel] = (float)(products * rstd * rstd / count);
 }
 
 static pal_status run_backward(const step *step)
 {
-    const batch_norm *it = step->state;
-    const working w = working_of(it, step);
-    float *const dadded = step->writes[BACK_WRITE_ADDED] ? step->writes[BACK_WRITE_ADDED]->data
-                                                         : NULL;
-    const float *variance = step->reads[BACK_READ_VARIANCE]->data;
-    part_data all = {.g = step->reads[BACK_READ_G]->data,
-                     .x = data_of(step->reads[BACK_READ_X]),
-                     .y = data_of(step->reads[BACK_READ_Y]),
-                     .to = dadded,
-                     .bounds = it->bounds};
-    scale_channels(it, &w, step->reads[BACK_READ_MEAN]->data, variance,
-                   step->reads[BACK_READ_SCALE]->data, NULL);
-    if (it->sums) {
-        sum_parts(it, &w, dadded ? sum_kept_g : it->bounds.any ? sum_bounded_g : sum_g, all);
-        combine_sums(
-            it, &w, variance,
-            step->writes[BACK_WRITE_SCALE] ? step->writes[BACK_WRITE_SCALE]->data : NULL,
-            step->writes[BACK_WRITE_SHIFT] ? step->writes[BACK_WRITE_SHIFT]->data : NULL);
-    }
-    if (dadded) { /* now g with its zeros */
-        all.g = dadded;
-        all.bounds.any = false;
-    }
-    if (it->source) {
-        all.to = step->writes[BACK_WRITE_X]->data;
-        apply_parts(it, &w,
-                    !it->of_batch        ? back_fixed
-                    : !all.bounds.any    ? back_plain
-                                         : back_bounded,
-                    all);
-    }
+    job j = job_of(step);
+    const bool of_batch = j.it->of_batch, bounded = j.it->bounds.any;
+    float *const kept = data_of(step->writes[BACK_WRITE_KEPT]);
+    const bool sums =
+        of_batch || step->writes[BACK_WRITE_SCALE] || step->writes[BACK_WRITE_SHIFT] || kept;
+    j.scale = data_of(step->reads[BACK_READ_SCALE]);
+    j.shift = data_of(step->reads[BACK_READ_SHIFT]);
+    j.mean = data_of(step->reads[BACK_READ_MEAN]);
+    j.variance = data_of(step->reads[BACK_READ_VARIANCE]);
+    j.dscale = data_of(step->writes[BACK_WRITE_SCALE]);
+    j.dshift = data_of(step->writes[BACK_WRITE_SHIFT]);
+    j.first.g = j.last.g = data_of(step->reads[BACK_READ_G]);
+    j.first.x = j.last.x = data_of(step->reads[BACK_READ_X]);
+    j.first.y = data_of(step->reads[BACK_READ_Y]);
+    j.sum = kept ? sum_kept_g : bounded ? sum_bounded_g : sum_g;
+    if (kept)
+        j.first.to = kept, j.last.g = kept;
+    j.last.to = data_of(step->writes[BACK_WRITE_X]);
+    if (bounded && !kept)
+        j.apply = of_batch ? result_back_bounded : result_fixed_bounded;
+    else
+        j.apply = of_batch ? result_back : result_fixed;
+    for (int64_t c = 0; c < j.it->view.channels; c++)
+        scale_channel(&j, c);
+    run_passes(&j, sums ? sums_of_part : NULL, sums ? combine_sums : NULL,
+               j.last.to ? apply_to_part : NULL);
     return PAL_OK;
 }
 
@@ -518,22 +375,9 @@ static pal_status temporary_like(plan *plan, const buffer *like, buffer **out)
     return plan_new_temporary(plan, GRAPH_FLOAT, like->rank, like->shape, like->layout, 0, out);
 }
 
-/* The gradient of what is added: that of the result, with zeros where a bound was reached. */
-static pal_status add_added(plan *plan, const batch_norm *it, size_t added, const buffer *x,
-                            buffer *g, buffer **masked)
-{
-    pal_status status = PAL_OK;
-    *masked = NULL;
-    if (added == GRAPH_NONE || !plan_wants_gradient(plan, added))
-        return PAL_OK;
-    if (it->bounds.any)
-        status = temporary_like(plan, x, masked);
-    return status ? status : plan_add_gradient(plan, added, *masked ? *masked : g);
-}
-
 pal_status batch_norm_back(plan *plan, const graph_node *node)
 {
-    buffer *x, *y, *g, *scale, *statistics[2] = {NULL}, *writes[4] = {NULL};
+    buffer *x, *y, *g, *scale, *shift, *statistics[2] = {NULL}, *writes[4] = {NULL};
     batch_norm *it;
     size_t added;
     pal_status status = describe(plan, node, &x, &it, &added);
@@ -544,36 +388,39 @@ pal_status batch_norm_back(plan *plan, const graph_node *node)
         status = plan_gradient_in(plan, node->outputs[0], x->layout, &g);
     if (!status)
         status = plan_buffer_in(plan, node->inputs[1], NULL, &scale);
+    if (!status)
+        status = plan_buffer_in(plan, node->inputs[2], NULL, &shift);
     if (it->of_batch)
         plan_kept_statistics(plan, node, statistics);
     for (size_t i = 0; !status && !it->of_batch && i < 2; i++)
         status = plan_buffer_in(plan, node->inputs[3 + i], NULL, &statistics[i]);
-    it->source = plan_wants_gradient(plan, node->inputs[0]);
-    if (!status && it->source)
+    if (!status && plan_wants_gradient(plan, node->inputs[0]))
         status = temporary_like(plan, x, &writes[BACK_WRITE_X]);
     for (size_t i = 0; !status && i < 2; i++)
         if (plan_wants_gradient(plan, node->inputs[1 + i]))
             status = temporary_like(plan, scale, &writes[BACK_WRITE_SCALE + i]);
-    if (!status)
-        status = add_added(plan, it, added, x, g, &writes[BACK_WRITE_ADDED]);
+    if (!status && added != GRAPH_NONE && it->bounds.any)
+        status = temporary_like(plan, x, &writes[BACK_WRITE_KEPT]);
     if (status)
         return status;
-    it->sums = it->of_batch || writes[BACK_WRITE_SCALE] || writes[BACK_WRITE_SHIFT] ||
-               writes[BACK_WRITE_ADDED];
     step *step = plan_add_step(plan, node, "batch norm's gradients", run_backward, it, NULL);
     if (!step)
         return PAL_ERROR_MEMORY;
     step->reads[BACK_READ_G] = g;
-    step->reads[BACK_READ_X] = it->sums ? x : NULL;
-    step->reads[BACK_READ_Y] = it->bounds.any ? y : NULL;
+    step->reads[BACK_READ_X] = x;
+    step->reads[BACK_READ_Y] = writes[BACK_WRITE_KEPT] ? y : NULL;
     step->reads[BACK_READ_SCALE] = scale;
+    step->reads[BACK_READ_SHIFT] = shift;
     step->reads[BACK_READ_MEAN] = statistics[0];
     step->reads[BACK_READ_VARIANCE] = statistics[1];
     memcpy(step->writes, writes, sizeof writes);
-    step->in_place = it->source;
+    step->in_place = writes[BACK_WRITE_X] != NULL;
     status = add_scratch(plan, it, step);
     for (size_t i = 0; !status && i < 3; i++)
         if (writes[i])
             status = plan_add_gradient(plan, node->inputs[i], writes[i]);
+    if (!status && added != GRAPH_NONE && plan_wants_gradient(plan, added))
+        status =
+            plan_add_gradient(plan, added, writes[BACK_WRITE_KEPT] ? writes[BACK_WRITE_KEPT] : g);
     return status;
 }

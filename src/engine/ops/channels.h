@@ -1,8 +1,9 @@
 /* Activations seen by channel, in any layout that keeps a channel's elements in strides.
  *
- * Element (n, block, s, c) lies at ((n blocks + block) spatial + s) width + c and belongs to channel
- * block width + c. Row-major: a block for each channel, width 1. Channels last: one block as wide as
- * there are channels. Blocks of channels: as wide as a block; the last may have padding. */
+ * Element (n, block, s, c) lies at ((n blocks + block) spatial + s) width + c and belongs to
+ * channel block width + c. Row-major: a block for each channel, width 1. Channels last: one block
+ * as wide as there are channels. Blocks of channels: as wide as a block; the last may have padding.
+ */
 #ifndef PAL_ENGINE_OPS_CHANNELS_H
 #define PAL_ENGINE_OPS_CHANNELS_H
 
