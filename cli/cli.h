@@ -148,6 +148,19 @@ void wait_briefly(char **argv);
 /* The most memory that the process has had resident, in bytes. */
 uint64_t peak_bytes(void);
 
+/* ---------------------------------------------------------------- held_back.c */
+
+/* Of the file that was written, and of the one before. */
+typedef struct held_back {
+    bool scored, compared; /* there are such samples; the original is still there */
+    pal_score written, original;
+} held_back;
+
+/* Reads the output again and scores it on what its method held back of the data. Returns 0 or an
+ * exit code. */
+int score_held_back(const arguments *arguments, const pal_data *data, held_back *out);
+void print_held_back(FILE *out, const held_back *score);
+
 /* ---------------------------------------------------------------- manual.c */
 
 void print_usage(FILE *out, const command *command);

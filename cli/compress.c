@@ -38,15 +38,22 @@ static bool wants_pictures(const arguments *arguments)
 }
 
 static int finish(const arguments *arguments, pal_model *model, const pal_report *report,
-                  const observed *observed, uint64_t bytes, double started)
+                  const pal_data *data, const observed *observed, uint64_t bytes, double started)
 {
     const totals totals = {"compressed", pal_model_bytes(model), bytes, now_seconds() - started};
-    int code = 0;
-    if (wants_table(arguments))
+    held_back held_back;
+    int code = score_held_back(arguments, data, &held_back);
+    if (!code && wants_table(arguments)) {
         code = print_report(stdout, report, &totals);
+        print_held_back(stdout, &held_back);
+        if (data)
+            printf("peak memory %.1f MiB\n", (double)peak_bytes() / 0x1p20);
+    }
     if (code || !wants_pictures(arguments))
         return code;
     json_t *json = json_from_run(arguments, model, report, observed, &totals);
+    if (held_back.scored)
+        json_object_set_new(json, "held_back", json_from_score(&held_back.written, peak_bytes()));
     if (flag_value(arguments, "json"))
         code = json_write(json_incref(json), flag_value(arguments, "json"));
     if (!code && flag_value(arguments, "report"))
@@ -106,7 +113,7 @@ static int run(const arguments *arguments)
     if (status)
         code = report_failure(status);
     else if (!code)
-        code = finish(arguments, model, report, &observed, bytes, started);
+        code = finish(arguments, model, report, data, &observed, bytes, started);
     observed_free(&observed);
     pal_report_free(report);
     pal_data_free(data);

@@ -1,9 +1,10 @@
-/* Loops that are compiled for several instruction sets and chosen when they are called. They differ
- * in how many values they hold at once, not in any result: nothing is summed in another order. */
+/* Loops compiled for several instruction sets, chosen when they are called. A function NAME_body is
+ * written once, VARIANT_BODY; VARIANTS(type, NAME, (parameters), (arguments)) makes NAME of it. The
+ * variants differ in how many numbers they hold at once, not in any result: contraction is off, and
+ * what is summed in lanes is so in all of them. */
 #ifndef PAL_BASE_VARIANTS_H
 #define PAL_BASE_VARIANTS_H
 
-/* The body is a function name##_body, declared VARIANT_BODY. */
 #define VARIANT_BODY static inline __attribute__((always_inline))
 #if defined(__x86_64__) && defined(__GNUC__)
 #define VARIANTS(type, name, parameters, arguments)                                                \
@@ -32,5 +33,10 @@
         return name##_body arguments;                                                              \
     }
 #endif
+
+/* The same for a function of one file. */
+#define LOCAL_VARIANTS(type, name, parameters, arguments)                                          \
+    static type name parameters;                                                                   \
+    VARIANTS(type, name, parameters, arguments)
 
 #endif

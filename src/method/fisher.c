@@ -12,6 +12,7 @@
 #include "format/format.h"
 #include "method/feed.h"
 #include "method/loss.h"
+#include "method/loss_output.h"
 #include "method/sensitivity.h"
 
 #define DEFAULT_BATCH 32
@@ -46,31 +47,6 @@ static pal_status choose_weights(measurement *m, const pal_options *options)
                   : fail(PAL_ERROR_ARGUMENT, "%s: no weight would be palettized", m->model->path);
 }
 
-static pal_status find_output(measurement *m, const graph *graph)
-{
-    const char *name = m->settings->output;
-    for (size_t i = 0; i < graph->output_count; i++) {
-        const graph_value *value = &graph->values[graph->main.outputs[i]];
-        if (name ? strcmp(value->name, name) == 0 : value->type == GRAPH_FLOAT) {
-            m->output = i;
-            return PAL_OK;
-        }
-    }
-    return name ? fail(PAL_ERROR_ARGUMENT, "the model has no output '%s'", name)
-                : fail(PAL_ERROR_UNSUPPORTED, "the model has no output of numbers");
-}
-
-/* Whether a softmax is the model's last word. */
-static score_kind scores_of(const graph *graph, size_t value)
-{
-    for (size_t i = 0; i < graph->main.node_count; i++) {
-        const graph_node *node = &graph->main.nodes[i];
-        if (node->op == OP_SOFTMAX && node->outputs[0] == value)
-            return node->attributes.softmax.logarithm ? SCORES_LOGARITHMS : SCORES_PROBABILITIES;
-    }
-    return SCORES_PLAIN;
-}
-
 /* The plan for the batch at hand. */
 static pal_status make_ready(measurement *m, const feed_batch *batch)
 {
@@ -98,7 +74,7 @@ static pal_status make_ready(measurement *m, const feed_batch *batch)
     if (!plan_output_gradient(gradients_plan(m->gradients), m->output))
         return fail(PAL_ERROR_UNSUPPORTED, "output '%s' depends on no weight that is palettized",
                     shown->name);
-    status = loss_for(&output, scores_of(graph, value), m->settings->seed, &m->loss);
+    status = loss_for(&output, loss_scores_of(graph, value), m->settings->seed, &m->loss);
     if (status)
         return status;
     m->targets = mem_array(m->loss.places, sizeof *m->targets);
@@ -107,42 +83,17 @@ static pal_status make_ready(measurement *m, const feed_batch *batch)
 
 /* ---------------------------------------------------------------- batches */
 
-/* The tokens that a language model was given: an input of integers as long as its output. */
-static const pal_tensor *tokens_of(const measurement *m, const feed_batch *batch)
-{
-    for (size_t i = 0; i < batch->input_count; i++)
-        if (batch->inputs[i].dtype == PAL_INT64 && batch->inputs[i].rank == 2 &&
-            (size_t)batch->inputs[i].shape[1] == m->loss.places)
-            return &batch->inputs[i];
-    return NULL;
-}
-
 /* The classes that a sample should have; NULL where they are to be drawn. */
 static pal_status find_targets(measurement *m, const feed_batch *batch, size_t sample,
                                const int64_t **out)
 {
-    *out = NULL;
-    if (m->loss.kind != LOSS_CLASSES)
-        return PAL_OK;
-    if (m->loss.places == 1) {
-        if (!batch->labels)
-            return PAL_OK;
-        m->targets[0] = batch->labels[sample];
-    } else {
-        const pal_tensor *tokens = tokens_of(m, batch);
-        if (!tokens)
-            return PAL_OK;
-        const int64_t *own = (const int64_t *)tokens->data + sample * m->loss.places;
-        for (size_t p = 0; p < m->loss.places; p++)
-            m->targets[p] = p + 1 < m->loss.places ? own[p + 1] : -1;
-    }
-    for (size_t p = 0; p < m->loss.places; p++)
-        if (m->targets[p] < (m->loss.places == 1 ? 0 : -1) ||
-            m->targets[p] >= (int64_t)m->loss.classes)
-            return fail(PAL_ERROR_VALUE, "label %lld, but the output has %zu classes",
-                        (long long)m->targets[p], m->loss.classes);
-    *out = m->targets;
-    return PAL_OK;
+    bool known = false;
+    pal_status status =
+        m->loss.kind == LOSS_CLASSES
+            ? loss_targets(batch, sample, m->loss.places, m->loss.classes, m->targets, &known)
+            : PAL_OK;
+    *out = known ? m->targets : NULL;
+    return status;
 }
 
 /* The loss's gradient by the output; nothing for samples that only fill the batch. */
@@ -269,7 +220,7 @@ pal_status pal_sensitivity_measure(pal_model *model, const pal_data *data,
     if (!status)
         status = pal_session_open(model, m.threads, &m.session);
     if (!status)
-        status = find_output(&m, session_graph(m.session));
+        status = loss_find_output(session_graph(m.session), m.settings->output, &m.output);
     for (size_t i = 0; !status && i < model->weight_count; i++) {
         float *values;
         if (m.weights[i])

@@ -6,12 +6,15 @@
 #include "method/layerwise/method.h"
 #include "method/method_options.h"
 #include "method/options.h"
+#include "method/train/trainer.h"
 
 pal_status pal_method_data_open(const char *path, const pal_data_options *data_options,
                                 const pal_method_options *method, pal_data **out)
 {
-    return data_open_sampled(path, data_options, method->settings.samples, method->settings.seed,
-                             out);
+    const bool takes_all =
+        method->settings.method == METHOD_DKM && !pal_method_options_given(method, "samples");
+    return data_open_sampled(path, data_options, takes_all ? 0 : method->settings.samples,
+                             method->settings.seed, out);
 }
 
 /* Whether statistics follow what samples show. */
@@ -40,8 +43,8 @@ static pal_status compress_sensitive(pal_model *model, const pal_options *option
     if (!status && *method->save_sensitivity)
         status = pal_sensitivity_save(sensitivity, method->save_sensitivity);
     if (!status && corrects(method, data))
-        status = layerwise_compress(model, options, method, sensitivity, data, progress, user,
-                                    report);
+        status =
+            layerwise_compress(model, options, method, sensitivity, data, progress, user, report);
     else if (!status)
         status = pal_compress_sensitive(model, options, sensitivity, progress, user, report);
     pal_sensitivity_free(sensitivity);
@@ -70,6 +73,7 @@ pal_status pal_compress_method(pal_model *model, const pal_options *options,
         return compress_sensitive(model, options, settings, data, progress, user, report);
     case METHOD_LAYERWISE:
         return layerwise_compress(model, options, settings, NULL, data, progress, user, report);
+    case METHOD_DKM: return train(model, options, method, data, progress, user, report);
     }
     return pal_compress(model, options, progress, user, report);
 }

@@ -5,11 +5,13 @@
 #define PAL_METHOD_METHOD_OPTIONS_H
 
 #include "base/status.h"
+#include "method/train/recipe.h"
 
 typedef enum method {
     METHOD_KMEANS,
     METHOD_SENSITIVE,
     METHOD_LAYERWISE,
+    METHOD_DKM,
 } method;
 
 typedef enum correct {
@@ -27,6 +29,7 @@ typedef struct method_settings {
     correct correct;
     char output[256];
     char save_sensitivity[4096], load_sensitivity[4096];
+    recipe recipe; /* of method dkm */
 } method_settings;
 
 enum { METHOD_MAX_OPTIONS = 64 };
