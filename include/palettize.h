@@ -501,6 +501,111 @@ PAL_API pal_status pal_kmeans_f32(const float *values, const float *importance, 
                                   unsigned k, float *centroids, uint8_t *indices,
                                   double *squared_error);
 
+/* ---------------------------------------------------------------- differentiable k-means */
+
+/* A layer for the training loops of others: the weights of a tensor are replaced by soft mixtures
+ * of a few centroids, which move with them, and the gradient of the loss is led back through all of
+ * that to the weights (DKM, arXiv 2108.12659). docs/dkm.md has the formulas. For each tensor:
+ *
+ *     pal_dkm_config config = pal_dkm_defaults(n, 16);
+ *     pal_dkm_new(&config, &dkm);
+ *     pal_dkm_start(dkm, weights, NULL);
+ *     each step:
+ *         pal_dkm_forward(dkm, weights, palettized);     the network computes with `palettized`
+ *         ... the loss and its gradient ...
+ *         pal_dkm_backward(dkm, weights, gradient, gradient);
+ *         ... the optimizer changes the weights ...
+ *     pal_dkm_finish(dkm, weights, palettized, indices); and pal_dkm_table() for the tables
+ *
+ * Between calls it keeps the centroids and what the backward pass needs of each iteration, some
+ * numbers for each centroid; a call takes a few megabytes more while it lasts, however many weights
+ * there are. Numbers are the weights' float32; sums are in double. */
+typedef struct pal_dkm pal_dkm;
+
+typedef enum pal_dkm_mode {
+    PAL_DKM_SOFT, /* attention softmax(-distance^2 / tau) */
+    PAL_DKM_HARD, /* the nearest centroid, moved to the mean of its weights at each step; gradients
+                     pass straight through to the weights */
+    PAL_DKM_MEAN, /* the same, but gradients pass through those means: the weights of a centroid
+                     share theirs evenly */
+} pal_dkm_mode;
+
+typedef struct pal_dkm_config {
+    /* The weights are [outer, groups, channels, inner], innermost last; the groups have tables of
+     * their own. One table for all: [1, 1, n, 1]. Groups of 8 along the first axis of a weight
+     * [64, 3, 3, 3]: [1, 8, 8, 27]. */
+    size_t outer, groups, channels, inner;
+    unsigned cluster_dim; /* values of a centroid, of neighbouring channels; divides `channels` */
+    unsigned clusters;    /* in a table: 2^nbits; 1 to 256 */
+    pal_dkm_mode mode;
+    double tau;             /* temperature */
+    bool relative_tau;      /* in units of the variance of the group's values */
+    unsigned iterations;    /* of k-means in a forward pass, at most; 1 to 100 */
+    double epsilon;         /* and no more when the summed squared distances to the nearest
+                               centroids change by no more than this */
+    double zero_threshold;  /* attention is at least this; 0 to 1e-3 */
+    bool enforce_zero;      /* the centroid nearest to 0 is kept there, */
+    double prune_threshold; /* and squared distances to it are reduced by this */
+    bool repair;            /* centroids that no weight needs are moved to wide clusters */
+    pal_dtype weight_dtype; /* as which the weights are to be stored: PAL_FLOAT32, PAL_FLOAT16 or
+                               PAL_BFLOAT16 */
+    pal_dtype lut_dtype; /* the same, PAL_INT8 or PAL_UINT8: what centroids are rounded to in each
+                            iteration (but not to float32); gradients take no notice */
+    /* Weights are divided by scales, and palettized ones multiplied: outer position o, channel c
+     * (of all groups) and inner position i have scale[o * scale_outer + c * scale_channel + i *
+     * scale_inner] > 0. NULL: none. Copied. */
+    const float *scale;
+    size_t scale_outer, scale_channel, scale_inner;
+    size_t nodes; /* see docs/dkm.md: a power of two from 16 to 65,536, 0 for one that fits the
+                     number of weights, SIZE_MAX to look at each weight by itself */
+    int threads;  /* 0: all processors */
+} pal_dkm_config;
+
+/* coremltools' defaults: tau, epsilon 1e-4, 3 iterations, thresholds 1e-7, one table, float32; and
+ * repair. */
+PAL_API pal_dkm_config pal_dkm_defaults(size_t n, unsigned clusters);
+
+/* PAL_ERROR_ARGUMENT names what is out of range. */
+PAL_API pal_status pal_dkm_new(const pal_dkm_config *config, pal_dkm **out);
+PAL_API void pal_dkm_free(pal_dkm *dkm);
+
+/* Centroids to begin with, by k-means of the weights: for single values the optimum (to the
+ * 65,536th part of their range, where there are many). importance, one for each weight, may be
+ * NULL. */
+PAL_API pal_status pal_dkm_start(pal_dkm *dkm, const float *weights, const float *importance);
+
+/* The centroids, [groups, clusters, cluster_dim], of weights divided by scales: all that has to be
+ * saved for a run to go on as if it had not been interrupted, or what others have found to begin
+ * with. The pointer lives until the next call on this layer. */
+PAL_API const double *pal_dkm_centroids(const pal_dkm *dkm);
+PAL_API pal_status pal_dkm_set_centroids(pal_dkm *dkm, const double *centroids);
+
+/* For schedules; in effect from the next forward pass on. */
+PAL_API pal_status pal_dkm_set_tau(pal_dkm *dkm, double tau);
+PAL_API pal_status pal_dkm_set_mode(pal_dkm *dkm, pal_dkm_mode mode);
+
+/* Moves the centroids and writes the palettized weights (or not: NULL). PAL_ERROR_VALUE, naming the
+ * first weight that is not finite; then nothing has changed. */
+PAL_API pal_status pal_dkm_forward(pal_dkm *dkm, const float *weights, float *palettized);
+
+/* The gradient of the weights from that of the palettized weights, through all iterations of the
+ * last forward pass, whose weights must be given again. The gradients may be the same buffer. A
+ * gradient that is not finite: PAL_ERROR_VALUE, and nothing is written. */
+PAL_API pal_status pal_dkm_backward(pal_dkm *dkm, const float *weights, const float *gradient,
+                                    float *weight_gradient);
+
+/* The result: of each weight its nearest centroid as it will be stored, times its scale (may be the
+ * weights; NULL: not wanted), and its index. Indices are of one group after the other, each in the
+ * order [outer, channels / cluster_dim, inner]. */
+PAL_API pal_status pal_dkm_finish(const pal_dkm *dkm, const float *weights, float *palettized,
+                                  uint8_t *indices);
+
+/* The table of a group as it will be stored: clusters x cluster_dim values. An integer entry stands
+ * for (entry - offset) * scale. Each of the last three may be NULL; entries are set only where the
+ * type is one of integers. */
+PAL_API pal_status pal_dkm_table(const pal_dkm *dkm, size_t group, float *values, int *entries,
+                                 double *scale, int *offset);
+
 #ifdef __cplusplus
 }
 #endif

@@ -52,25 +52,25 @@ typedef struct dkm_config {
                           `channels` */
     unsigned clusters; /* 2^nbits, 1 to 256 */
     dkm_mode mode;
-    double tau;            /* temperature: attention is softmax(-distance^2 / tau); > 0 */
-    bool relative;         /* tau counts in units of the variance of the group's values */
-    double epsilon;        /* iterations end when the summed squared distances of the weights to
-                              their nearest centroids change by no more */
-    unsigned iterations;   /* at most so many, >= 1 */
-    double zero_threshold; /* attention is never below this; 0 to 1e-3 */
-    bool enforce_zero;     /* the centroid nearest to 0 is kept at exactly 0, */
+    double tau;             /* temperature: attention is softmax(-distance^2 / tau); > 0 */
+    bool relative;          /* tau counts in units of the variance of the group's values */
+    double epsilon;         /* iterations end when the summed squared distances of the weights to
+                               their nearest centroids change by no more */
+    unsigned iterations;    /* at most so many, >= 1 */
+    double zero_threshold;  /* attention is never below this; 0 to 1e-3 */
+    bool enforce_zero;      /* the centroid nearest to 0 is kept at exactly 0, */
     double prune_threshold; /* and squared distances to it count less by this */
     bool repair;            /* centroids without weights go where they help */
     grid weights;           /* the type that the weights will be stored in: GRID_FLOAT16, ... */
-    grid table;             /* the type of the table: the same, or GRID_INT8 or GRID_UINT8; centroids
-                               are rounded to it in each iteration, gradients pass unchanged */
+    grid table; /* the type of the table: the same, or GRID_INT8 or GRID_UINT8; centroids
+                   are rounded to it in each iteration, gradients pass unchanged */
     /* Scales by which weights are divided before and multiplied after: that of outer position o,
-     * channel c (of all groups), inner position i is scale[o * scale_outer + c * scale_channel + i *
-     * scale_inner]. Positive. Copied by dkm_new(). NULL: none. */
+     * channel c (of all groups), inner position i is scale[o * scale_outer + c * scale_channel + i
+     * * scale_inner]. Positive. Copied by dkm_new(). NULL: none. */
     const float *scale;
     size_t scale_outer, scale_channel, scale_inner;
-    size_t nodes; /* at most so many: a power of two, 16 to 65,536; 0: chosen by the size of a group;
-                     DKM_EXACT: none, each value counts by itself */
+    size_t nodes; /* at most so many: a power of two, 16 to 65,536; 0: chosen by the size of a
+                     group; DKM_EXACT: none, each value counts by itself */
 } dkm_config;
 
 #define DKM_EXACT SIZE_MAX
@@ -92,7 +92,7 @@ const dkm_config *dkm_configuration(const dkm *d);
 
 /* For annealing, from the next forward pass on. */
 pal_status dkm_set_tau(dkm *d, double tau);
-void dkm_set_mode(dkm *d, dkm_mode mode);
+pal_status dkm_set_mode(dkm *d, dkm_mode mode);
 
 /* First centroids: k-means of the weights as they are, weighted by `importance` (one for each
  * weight, >= 0) if not NULL. Optimal for single values, as far as nodes tell them apart. */
