@@ -55,7 +55,7 @@ def run(contender, size, bits, options):
     command = [sys.executable, __file__, "--contender", contender, "--size", str(size), "--bits",
                str(bits), "--threads", str(options.threads), "--steps", str(options.steps),
                "--library", str(options.library)]
-    environment = dict(os.environ, OMP_NUM_THREADS=str(options.threads))
+    environment = dict(os.environ, OMP_NUM_THREADS=str(options.threads), OMP_WAIT_POLICY="passive")
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=environment,
                               timeout=options.timeout)
