@@ -55,7 +55,8 @@ def run(contender, size, bits, options):
     command = [sys.executable, __file__, "--contender", contender, "--size", str(size), "--bits",
                str(bits), "--threads", str(options.threads), "--steps", str(options.steps),
                "--library", str(options.library)]
-    environment = dict(os.environ, OMP_NUM_THREADS=str(options.threads), OMP_WAIT_POLICY="passive")
+    environment = dict(os.environ, OMP_NUM_THREADS=str(options.threads),
+                       OMP_WAIT_POLICY="passive")
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=environment,
                               timeout=options.timeout)
@@ -72,7 +73,8 @@ def run(contender, size, bits, options):
 
 def report(size, bits, options, ours, peer):
     failed = 0
-    for key, name, unit, least in (("first", "first step", "s", 1000), ("later", "later steps", "s", 50),
+    for key, name, unit, least in (("first", "first step", "s", 1000),
+                                   ("later", "later steps", "s", 50),
                                    ("memory", "peak memory", "MiB", 50)):
         theirs = f"{peer[key]:.4g} {unit}" if peer else f"not done in {options.timeout:.0f} s"
         ratio = f"{peer[key] / ours[key]:.0f}" if peer else ""
