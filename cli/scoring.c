@@ -1,5 +1,4 @@
 /* What the commands that run models on data share. */
-#define _POSIX_C_SOURCE 200809L
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
