@@ -1,6 +1,9 @@
 """Scores of models whose accuracy is known, by the command as a user calls it."""
 
 import json
+import os
+import re
+import subprocess
 
 import numpy as np
 
@@ -33,6 +36,19 @@ class AccuracyTest(InteropTest):
                 self.assertGreaterEqual(score["agreement"], 99.9)
                 self.assertGreater(score["samples_per_second"], 0)
                 self.assertGreater(score["peak_bytes"], 1 << 20)
+
+    def test_threads_that_wait_sleep_soon(self):
+        """The command sets what GNU's OpenMP reads at its start only, unless it is set."""
+        arguments = [support.COMMAND, "eval", EXAMPLE / "fashion-mnist.onnx", "--data",
+                     EXAMPLE / "boot.png", "--reference", EXAMPLE / "fashion-mnist.onnx"]
+        plain = {name: value for name, value in os.environ.items()
+                 if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+        for given, expected in (({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77")):
+            done = subprocess.run(arguments, env={**plain, **given, "OMP_DISPLAY_ENV": "verbose"},
+                                  capture_output=True, text=True, check=True)
+            shown = re.findall("GOMP_SPINCOUNT = '(.*)'", done.stderr)
+            if shown:  # it is GNU's
+                self.assertEqual(shown[-1], expected)
 
     def test_resnet20(self):
         """87.85 % of the 10,000 test images of CIFAR-10, from the ONNX file and from the packages,

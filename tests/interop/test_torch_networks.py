@@ -1,5 +1,9 @@
 """Large networks as PyTorch exports them, beside onnxruntime. A part of the full tests that needs
-torch and torchvision (bench/requirements.txt), and is left out without."""
+torch and torchvision, and is left out without. To run it alone:
+
+    PALETTIZE=build/palettize PALETTIZE_FULL=1 PYTHONPATH=tests/interop \\
+        build/bench-venv/bin/python -m unittest test_torch_networks
+"""
 
 import importlib.util
 import subprocess
@@ -21,9 +25,12 @@ def has_torch():
 
 
 @unittest.skipUnless(FULL, "a part of the full tests")
-@unittest.skipUnless(has_torch(), "no torch and torchvision: pip install -r bench/requirements.txt")
 class TorchNetworksTest(InteropTest):
     def test_networks(self):
+        if not has_torch():
+            why = "no torch and torchvision: pip install -r bench/requirements.txt"
+            print(f"\nPyTorch's networks are left out: {why}")
+            self.skipTest(why)
         runner = Runner()
         self.addCleanup(runner.close)
         for name in NETWORKS:
