@@ -150,23 +150,30 @@ pal_status compression_begin(compression *c)
     return status;
 }
 
+static void finish_targets(compression *c)
+{
+    for (size_t i = 0; i < c->model->weight_count; i++)
+        if (c->targets[i].wanted && c->targets[i].source == i)
+            target_finish(c, i);
+}
+
 pal_status compression_cluster(compression *c)
 {
     pal_status status = units_make(c);
     if (!status)
         status = units_run(c);
-    for (size_t i = 0; !status && i < c->model->weight_count; i++)
-        c->targets[i].solved = c->targets[i].wanted;
+    if (!status)
+        finish_targets(c);
+    c->clustered = !status;
     return status;
 }
 
 pal_status compression_end(compression *c, pal_report **out)
 {
     pal_report *report = NULL;
-    pal_status status = compression_cluster(c);
-    for (size_t i = 0; !status && i < c->model->weight_count; i++)
-        if (c->targets[i].wanted && c->targets[i].source == i)
-            target_finish(c, i);
+    pal_status status = c->clustered ? PAL_OK : compression_cluster(c);
+    if (!status)
+        finish_targets(c); /* again: palettes may have been replaced */
     if (!status)
         status = report_new(c->model, &report);
     if (!status)

@@ -78,6 +78,7 @@ typedef struct compression {
     pal_progress progress;
     void *user;
     uint64_t done, total;
+    bool clustered;
     bool counting; /* the first of two passes of mode unique: distinct values only */
 } compression;
 
@@ -87,10 +88,10 @@ typedef struct compression {
  * progress and user are set. After success either compression_end() or compression_abandon() must
  * follow. What was refused stays as it was. */
 pal_status compression_begin(compression *c);
-/* Clusters what is not solved yet, so that every palette is there; it can still be replaced. */
+/* Clusters what is not solved yet, so that every palette is there; it can still be replaced.
+ * compression_end() does so too, where this was not called. */
 pal_status compression_cluster(compression *c);
-/* Clusters what is not solved yet, hands everything over to the model, and makes the report. Frees
- * what c holds, also on failure. */
+/* Hands everything over to the model, and makes the report. Frees what c holds, also on failure. */
 pal_status compression_end(compression *c, pal_report **report);
 void compression_abandon(compression *c);
 

@@ -6,6 +6,7 @@
 #include "method/layerwise/method.h"
 #include "method/method_options.h"
 #include "method/options.h"
+#include "method/sensitive.h"
 #include "method/train/trainer.h"
 
 pal_status pal_method_data_open(const char *path, const pal_data_options *data_options,
@@ -15,40 +16,6 @@ pal_status pal_method_data_open(const char *path, const pal_data_options *data_o
         method->settings.method == METHOD_DKM && !pal_method_options_given(method, "samples");
     return data_open_sampled(path, data_options, takes_all ? 0 : method->settings.samples,
                              method->settings.seed, out);
-}
-
-/* Whether statistics follow what samples show. */
-static bool corrects(const method_settings *method, const pal_data *data)
-{
-    return method->correct == CORRECT_ON || (method->correct == CORRECT_AUTO && data);
-}
-
-static pal_status compress_sensitive(pal_model *model, const pal_options *options,
-                                     const method_settings *method, const pal_data *data,
-                                     pal_progress progress, void *user, pal_report **report)
-{
-    pal_sensitivity *sensitivity = NULL;
-    const pal_sensitivity_options settings = {.batch = (size_t)method->batch,
-                                              .threads = options_threads(options),
-                                              .seed = method->seed,
-                                              .output = *method->output ? method->output : NULL};
-    const bool loads = *method->load_sensitivity != 0;
-    if (!data && !loads)
-        return fail(PAL_ERROR_ARGUMENT, "method sensitive needs data or load_sensitivity");
-    if (data && loads)
-        return fail(PAL_ERROR_ARGUMENT, "sensitivities are either measured or loaded");
-    pal_status status = loads ? pal_sensitivity_load(method->load_sensitivity, model, &sensitivity)
-                              : pal_sensitivity_measure(model, data, options, &settings, progress,
-                                                        user, &sensitivity);
-    if (!status && *method->save_sensitivity)
-        status = pal_sensitivity_save(sensitivity, method->save_sensitivity);
-    if (!status && corrects(method, data))
-        status =
-            layerwise_compress(model, options, method, sensitivity, data, progress, user, report);
-    else if (!status)
-        status = pal_compress_sensitive(model, options, sensitivity, progress, user, report);
-    pal_sensitivity_free(sensitivity);
-    return status;
 }
 
 pal_status pal_compress_method(pal_model *model, const pal_options *options,
@@ -66,13 +33,13 @@ pal_status pal_compress_method(pal_model *model, const pal_options *options,
                     settings->method == METHOD_LAYERWISE ? "method layerwise" : "correct");
     switch (settings->method) {
     case METHOD_KMEANS:
-        if (!corrects(settings, data))
+        if (!method_corrects(settings, data))
             break;
-        return layerwise_compress(model, options, settings, NULL, data, progress, user, report);
+        return layerwise_compress(model, options, settings, data, progress, user, report);
     case METHOD_SENSITIVE:
-        return compress_sensitive(model, options, settings, data, progress, user, report);
+        return compress_sensitive(model, options, method, data, progress, user, report);
     case METHOD_LAYERWISE:
-        return layerwise_compress(model, options, settings, NULL, data, progress, user, report);
+        return layerwise_compress(model, options, settings, data, progress, user, report);
     case METHOD_DKM: return train(model, options, method, data, progress, user, report);
     }
     return pal_compress(model, options, progress, user, report);

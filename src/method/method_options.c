@@ -102,6 +102,23 @@ static const row table[] = {
      0,
      0,
      S},
+    {{"shrinkage", "X", NULL, NULL,
+      "How far sensitivities are drawn towards their mean within each weight: 0 takes them as they "
+      "were measured, 1 is kmeans. By default it is chosen for each weight, by how near the "
+      "compressed model's answers stay to the original's on the samples; without data, 0.7."},
+     VALUE_REAL,
+     FIELD(shrinkage),
+     0,
+     1,
+     S},
+    {{"sweeps", "N", "2", NULL,
+      "How often that choice goes over all weights, at the most; 0 chooses one shrinkage for all "
+      "of them, which is faster."},
+     VALUE_WHOLE,
+     FIELD(sweeps),
+     0,
+     100,
+     S},
     {{"epochs", "N", "2", NULL, "How often training sees each sample."},
      VALUE_WHOLE,
      FIELD(recipe.epochs),

@@ -28,6 +28,8 @@ typedef struct method_settings {
     uint64_t batch; /* 0: the method's own */
     correct correct;
     char output[256];
+    double shrinkage; /* looked at where it was given */
+    uint64_t sweeps;
     char save_sensitivity[4096], load_sensitivity[4096];
     recipe recipe; /* of method dkm */
 } method_settings;

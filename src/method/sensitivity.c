@@ -38,15 +38,17 @@ const float *sensitivity_of(const pal_sensitivity *sensitivity, const pal_weight
     return NULL;
 }
 
-pal_status sensitivity_add(pal_sensitivity *sensitivity, const pal_weight *weight, float **values)
+/* Zeroed. */
+static pal_status add_one(pal_sensitivity *sensitivity, const char *name, size_t rank,
+                          const uint64_t *shape, uint64_t elements, float **values)
 {
     weight_sensitivity added = {
-        .name = strdup(weight->name),
-        .rank = weight->rank,
-        .elements = weight->elements,
-        .values = scratch_zeroed(weight->elements, sizeof(float)),
+        .name = strdup(name),
+        .rank = rank,
+        .elements = elements,
+        .values = scratch_zeroed(elements, sizeof(float)),
     };
-    memcpy(added.shape, weight->shape, sizeof added.shape);
+    memcpy(added.shape, shape, rank * sizeof *shape);
     if (!added.name || !added.values ||
         !mem_grow((void **)&sensitivity->weights, &sensitivity->capacity, sensitivity->count + 1,
                   sizeof *sensitivity->weights)) {
@@ -56,6 +58,36 @@ pal_status sensitivity_add(pal_sensitivity *sensitivity, const pal_weight *weigh
     }
     sensitivity->weights[sensitivity->count++] = added;
     *values = added.values;
+    return PAL_OK;
+}
+
+pal_status sensitivity_add(pal_sensitivity *sensitivity, const pal_weight *weight, float **values)
+{
+    return add_one(sensitivity, weight->name, weight->rank, weight->shape, weight->elements,
+                   values);
+}
+
+pal_status sensitivity_shrink(const pal_sensitivity *from, double shrinkage, pal_sensitivity **out)
+{
+    pal_sensitivity *shrunk = mem_zeroed(1, sizeof *shrunk);
+    pal_status status = shrunk ? PAL_OK : fail_memory("sensitivities");
+    for (size_t i = 0; !status && i < from->count; i++) {
+        const weight_sensitivity *it = &from->weights[i];
+        double sum = 0;
+        float *to;
+        status = add_one(shrunk, it->name, it->rank, it->shape, it->elements, &to);
+        for (uint64_t e = 0; !status && e < it->elements; e++)
+            sum += (double)it->values[e];
+        const double factor = sum > 0 ? (1 - shrinkage) * (double)it->elements / sum : 0;
+        const double constant = sum > 0 ? shrinkage : 1;
+        for (uint64_t e = 0; !status && e < it->elements; e++)
+            to[e] = (float)(constant + factor * (double)it->values[e]);
+    }
+    if (status) {
+        pal_sensitivity_free(shrunk);
+        return status;
+    }
+    *out = shrunk;
     return PAL_OK;
 }
 

@@ -22,4 +22,8 @@ const float *sensitivity_of(const pal_sensitivity *sensitivity, const pal_weight
 /* Makes room for those of a weight, zeroed. */
 pal_status sensitivity_add(pal_sensitivity *sensitivity, const pal_weight *weight, float **values);
 
+/* Those that are drawn towards their mean within each weight, which also becomes 1: shrinkage 1
+ * makes all equal, 0 keeps their ratios. */
+pal_status sensitivity_shrink(const pal_sensitivity *from, double shrinkage, pal_sensitivity **out);
+
 #endif

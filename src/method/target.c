@@ -246,6 +246,7 @@ void target_choose_bits(compression *c, size_t i)
 void target_finish(compression *c, size_t i)
 {
     target *t = &c->targets[i];
+    t->error = t->peak = 0;
     for (uint64_t g = 0; g < t->plan.groups; g++) {
         t->error += t->group_error[g];
         t->peak = fmax(t->peak, t->group_peak[g]);

@@ -102,8 +102,8 @@ static pal_status visit_layer(calibration *c, size_t i, const char **reason)
     if (!status)
         status = walk_run(w, i, 1, RUN_COMPRESSED, true);
     const size_t next = c->consumer[l.y];
-    const bool normed = next != GRAPH_NONE && c->correct &&
-                        statistics_adjustable(c, &w->graph->main.nodes[next]);
+    const bool normed =
+        next != GRAPH_NONE && c->correct && statistics_adjustable(c, &w->graph->main.nodes[next]);
     if (!status && c->correct && !normed && constant_adjustable(c, l.bias) &&
         w->graph->values[l.bias].constant->elements == l.rows)
         status = bias_correct(c, l.bias, l.y, l.axis);
@@ -140,11 +140,11 @@ static pal_status walk_along(calibration *c)
     return status ? status : walk_run(w, from, nodes - from, RUN_BOTH, true);
 }
 
-static pal_status calibrate(calibration *c, const pal_data *data)
+static pal_status go_along(calibration *c, const pal_data *data)
 {
     compression *all = c->compression;
-    pal_status status = walk_open(all->model, data, pal_data_count(data), all->thread_count,
-                                  &c->walk);
+    pal_status status =
+        walk_open(all->model, data, pal_data_count(data), all->thread_count, &c->walk);
     if (status)
         return status;
     status = find_uses(c);
@@ -160,26 +160,27 @@ static pal_status calibrate(calibration *c, const pal_data *data)
     return status;
 }
 
-pal_status layerwise_compress(pal_model *model, const pal_options *options,
-                              const method_settings *settings, const pal_sensitivity *sensitivity,
-                              const pal_data *data, pal_progress progress, void *user,
-                              pal_report **report)
+pal_status layerwise_calibrate(compression *all, const method_settings *settings,
+                               const pal_data *data)
 {
-    compression all = {.model = model,
-                       .options = options,
-                       .sensitivity = sensitivity,
-                       .progress = progress,
-                       .user = user};
-    calibration c = {.compression = &all,
+    calibration c = {.compression = all,
                      .settings = settings,
                      .reconstruct = settings->method == METHOD_LAYERWISE,
                      .correct = settings->correct != CORRECT_OFF};
+    return go_along(&c, data);
+}
+
+pal_status layerwise_compress(pal_model *model, const pal_options *options,
+                              const method_settings *settings, const pal_data *data,
+                              pal_progress progress, void *user, pal_report **report)
+{
+    compression all = {.model = model, .options = options, .progress = progress, .user = user};
     pal_status status = compression_begin(&all);
     if (status)
         return status;
     status = compression_cluster(&all);
     if (!status)
-        status = calibrate(&c, data);
+        status = layerwise_calibrate(&all, settings, data);
     if (!status)
         return compression_end(&all, report);
     compression_abandon(&all);

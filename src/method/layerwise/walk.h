@@ -23,12 +23,13 @@ typedef struct walk {
     int threads, threads_before;
     uint64_t samples;
     size_t batch, chunks;
-    void **live[2];       /* by chunk and value; of the compressed network NULL where it is the
-                             same */
-    const graph_tensor **instead; /* by value: constants of the compressed network; NULL: the same */
-    bool *differs;                /* by value: computed, and another one in the compressed network */
-    size_t *uses;                 /* by value: consumers that have not run yet */
-    bool mapped;                  /* activations are too many for memory */
+    void **live[2]; /* by chunk and value; of the compressed network NULL where it is the
+                       same */
+    const graph_tensor *
+        *instead;  /* by value: constants of the compressed network; NULL: the same */
+    bool *differs; /* by value: computed, and another one in the compressed network */
+    size_t *uses;  /* by value: consumers that have not run yet */
+    bool mapped;   /* activations are too many for memory */
 } walk;
 
 /* On failure nothing is left to close. */

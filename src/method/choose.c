@@ -1,0 +1,248 @@
+#include "method/choose.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/scratch.h"
+#include "method/judge.h"
+
+/* Multiplications that trying weights one by one may cost, about: some seconds of a processor. A
+ * count of work and not of time, so that the result does not depend on the machine. */
+#define WORK 1.5e12
+
+/* Fewer samples than this do not tell palettes apart. */
+#define FEWEST 32
+
+/* Nats, or relative squared error: a model this near is as good as the original. */
+#define NEAR 0.002
+
+typedef struct choice {
+    compression *candidates;
+    size_t count;
+    const choose_options *options;
+    judge *judge;
+    const pal_model *model;
+    size_t *weights, weight_count; /* sources of palettes that differ, in the model's order */
+    size_t *chosen;                /* the candidate of each of them */
+    size_t block;                  /* so many of them change together */
+    uint64_t samples;              /* that weights are tried on */
+    double distance;               /* with what is chosen */
+    void *dense;                   /* room for one weight */
+    uint64_t tried, total;         /* runs over the samples */
+} choice;
+
+/* ---------------------------------------------------------------- palettes into the model */
+
+/* Gives the weight, and those that share its palette, the values of a candidate. */
+static pal_status install(choice *c, size_t source, size_t candidate)
+{
+    const compression *from = &c->candidates[candidate];
+    const target *t = &from->targets[source];
+    pal_status status = palette_decode(t->palette, c->dense);
+    palette_release(t->palette);
+    for (size_t i = source; !status && i < c->model->weight_count; i++) {
+        float *to = from->targets[i].wanted && from->targets[i].source == source
+                        ? judge_weight(c->judge, i)
+                        : NULL;
+        for (uint64_t e = 0; to && e < c->model->weights[i].info.elements; e++)
+            to[e] = grid_get(t->grid, c->dense, e);
+    }
+    return status;
+}
+
+static pal_status install_all(choice *c, size_t candidate)
+{
+    pal_status status = PAL_OK;
+    for (size_t i = 0; !status && i < c->model->weight_count; i++) {
+        const target *t = &c->candidates[candidate].targets[i];
+        if (t->wanted && t->source == i)
+            status = install(c, i, candidate);
+    }
+    return status;
+}
+
+static pal_status install_block(choice *c, size_t first, size_t candidate)
+{
+    pal_status status = PAL_OK;
+    for (size_t i = first; !status && i < first + c->block && i < c->weight_count; i++)
+        status = install(c, c->weights[i], candidate);
+    return status;
+}
+
+/* ---------------------------------------------------------------- before */
+
+/* Only where sensitivities count do candidates differ. */
+static pal_status list_weights(choice *c)
+{
+    const compression *last = &c->candidates[c->count - 1];
+    const size_t count = c->model->weight_count;
+    uint64_t largest = 0;
+    c->weights = mem_array(count, sizeof *c->weights);
+    c->chosen = mem_zeroed(count, sizeof *c->chosen);
+    if (!c->weights || !c->chosen)
+        return fail_memory("choosing palettes");
+    for (size_t i = 0; i < count; i++) {
+        const target *t = &last->targets[i];
+        if (!t->wanted || t->source != i)
+            continue;
+        if (c->model->weights[i].info.elements > largest)
+            largest = c->model->weights[i].info.elements;
+        if (t->importance && judge_weight(c->judge, i))
+            c->weights[c->weight_count++] = i;
+    }
+    c->dense = scratch_zeroed(largest, sizeof(float));
+    return c->dense ? PAL_OK : fail_memory("choosing palettes");
+}
+
+static pal_status open_judge(choice *c)
+{
+    const size_t count = c->model->weight_count;
+    bool *changing = mem_zeroed(count, sizeof *changing);
+    if (!changing)
+        return fail_memory("choosing palettes");
+    for (size_t i = 0; i < count; i++) {
+        const target *targets = c->candidates[0].targets;
+        changing[i] = targets[i].wanted && targets[targets[i].source].wanted;
+    }
+    const judge_options options = {.weights = changing,
+                                   .output = c->options->output,
+                                   .batch = c->options->batch,
+                                   .threads = c->options->threads};
+    pal_status status = judge_open(c->candidates[0].model, c->options->data, &options, &c->judge);
+    free(changing);
+    return status;
+}
+
+/* How many samples, and how many weights at once, the work allows. */
+static void plan_sweeps(choice *c)
+{
+    const double work = judge_work(c->judge), others = (double)(c->count - 1);
+    const double runs = work > 0 ? WORK / work : 0; /* of one sample */
+    const double samples = floor(runs / ((double)c->weight_count * others));
+    c->samples = judge_samples(c->judge);
+    c->block = 1;
+    if (samples >= (double)c->samples)
+        return;
+    c->samples = c->samples < FEWEST ? c->samples : FEWEST;
+    if (samples > (double)c->samples)
+        c->samples = (uint64_t)samples;
+    const double blocks = floor(runs / (others * (double)c->samples));
+    c->block = blocks < 2
+                   ? c->weight_count
+                   : (size_t)ceil((double)c->weight_count / fmin(blocks, (double)c->weight_count));
+}
+
+/* ---------------------------------------------------------------- choosing */
+
+static pal_status count_run(choice *c)
+{
+    const choose_options *options = c->options;
+    c->tried++;
+    return !options->progress || options->progress(options->user, c->tried, c->total, "choosing")
+               ? PAL_OK
+               : fail(PAL_ERROR_CANCELLED, "cancelled");
+}
+
+static pal_status choose_for_all(choice *c, size_t *best)
+{
+    pal_status status = PAL_OK;
+    c->distance = INFINITY;
+    *best = 0;
+    for (size_t k = 0; !status && k < c->count; k++) {
+        double distance;
+        status = install_all(c, k);
+        if (!status)
+            status = judge_distance(c->judge, judge_samples(c->judge), c->distance, &distance);
+        if (!status)
+            status = count_run(c);
+        if (!status && distance < c->distance) {
+            c->distance = distance;
+            *best = k;
+        }
+    }
+    return status ? status : install_all(c, *best);
+}
+
+/* The weights of a block that starts with `first`. */
+static pal_status choose_for_block(choice *c, size_t first, bool *changed)
+{
+    const size_t before = c->chosen[first];
+    size_t best = before, installed = before;
+    pal_status status = PAL_OK;
+    for (size_t k = 0; !status && k < c->count; k++) {
+        double distance;
+        if (k == before)
+            continue;
+        status = install_block(c, first, k);
+        installed = k;
+        if (!status)
+            status = judge_distance(c->judge, c->samples, c->distance, &distance);
+        if (!status)
+            status = count_run(c);
+        if (!status && distance < c->distance) {
+            c->distance = distance;
+            best = k;
+        }
+    }
+    if (!status && installed != best)
+        status = install_block(c, first, best);
+    for (size_t i = first; i < first + c->block && i < c->weight_count; i++)
+        c->chosen[i] = best;
+    *changed = *changed || best != before;
+    return status;
+}
+
+static pal_status sweep(choice *c)
+{
+    pal_status status = judge_distance(c->judge, c->samples, INFINITY, &c->distance);
+    bool changed = true;
+    for (uint64_t s = 0; !status && changed && s < c->options->sweeps; s++) {
+        changed = false;
+        for (size_t i = 0; !status && i < c->weight_count; i += c->block)
+            status = choose_for_block(c, i, &changed);
+    }
+    return status;
+}
+
+static pal_status choose(choice *c)
+{
+    size_t best;
+    pal_status status = open_judge(c);
+    if (!status)
+        status = list_weights(c);
+    if (status || !c->weight_count)
+        return status;
+    plan_sweeps(c);
+    const uint64_t blocks = (c->weight_count + c->block - 1) / c->block;
+    c->total = c->count + c->options->sweeps * blocks * (c->count - 1);
+    status = choose_for_all(c, &best);
+    for (size_t i = 0; i < c->weight_count; i++)
+        c->chosen[i] = best;
+    if (!status && c->distance > NEAR && blocks > 1)
+        status = sweep(c);
+    /* What nothing that runs uses goes with the others. */
+    for (size_t i = 0, n = 0; !status && i < c->model->weight_count; i++) {
+        const bool listed = n < c->weight_count && c->weights[n] == i;
+        const size_t from = listed ? c->chosen[n++] : best;
+        target *first = &c->candidates[0].targets[i], kept = *first;
+        if (from == 0 || !first->wanted || first->source != i)
+            continue;
+        *first = c->candidates[from].targets[i];
+        c->candidates[from].targets[i] = kept;
+    }
+    return status;
+}
+
+pal_status choose_palettes(compression *candidates, size_t count, const choose_options *options)
+{
+    choice c = {
+        .candidates = candidates, .count = count, .options = options, .model = candidates[0].model};
+    pal_status status = choose(&c);
+    judge_free(c.judge);
+    scratch_free(c.dense);
+    free(c.weights);
+    free(c.chosen);
+    return status;
+}
