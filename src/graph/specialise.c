@@ -50,9 +50,12 @@ static bool is_identity(const maker *make, const graph_node *node, const graph_v
 
 static pal_status set_flag(maker *make, size_t value, bool flag)
 {
+    const size_t known = make->flag_capacity;
     if (!mem_grow((void **)&make->from_weight, &make->flag_capacity, value + 1,
                   sizeof *make->from_weight))
         return fail_memory("a graph's values");
+    /* Values that others have added to the graph are no weights. */
+    memset(make->from_weight + known, 0, (make->flag_capacity - known) * sizeof *make->from_weight);
     make->from_weight[value] = flag;
     return PAL_OK;
 }
