@@ -32,7 +32,8 @@ typedef struct row {
 
 static const row table[] = {
     {{"method", METHODS, "kmeans", METHODS,
-      "How tables are chosen. kmeans: from the weights alone. sensitive: an error counts as much as "
+      "How tables are chosen. kmeans: from the weights alone. sensitive: an error counts as much "
+      "as "
       "the loss feels it, measured on samples or read from a file (load_sensitivity)."},
      VALUE_CHOICE,
      FIELD(method),
