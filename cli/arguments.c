@@ -126,6 +126,19 @@ static bool is_method_option(const command *command, const char *name)
     return false;
 }
 
+/* "--group-sise" is perhaps --group-size. */
+static int complain_unknown(const command *command, const char *text, const char *name,
+                            size_t length)
+{
+    suggestion meant = suggestion_begin(name, length);
+    command_option option;
+    for (size_t i = 0; text[1] == '-' && command_option_get(command, i, &option); i++)
+        suggestion_offer(&meant, option.name);
+    if (*meant.best)
+        return complain(command, "unknown option %s, perhaps --%s", text, meant.best);
+    return complain(command, "unknown option %s", text);
+}
+
 /* One "--name", "--name=value", "--name value", "-l" or "-l value"; *i moves past a value taken. */
 static int parse_option(const command *command, int argc, char **argv, int *i, arguments *out)
 {
@@ -142,7 +155,7 @@ static int parse_option(const command *command, int argc, char **argv, int *i, a
     const bool library = named && is_library_option(command, option);
     const bool method = named && !library && is_method_option(command, option);
     if (!flag && !library && !method && !(named && is_data_option(command, option)))
-        return complain(command, "unknown option %s", text);
+        return complain_unknown(command, text, name, length);
     if (flag && !flag->argument) {
         if (value)
             return complain(command, "--%s takes no value", flag->name);
@@ -184,7 +197,7 @@ static pal_status load_config(const command *command, int argc, char **argv, pal
     return PAL_OK;
 }
 
-static int check_inputs(const command *command, size_t count)
+static int check_inputs(const command *command, const char *const *inputs, size_t count)
 {
     const size_t least = command->inputs == INPUTS_AT_LEAST_ONE  ? 1
                          : command->inputs == INPUTS_AT_MOST_ONE ? 0
@@ -195,7 +208,7 @@ static int check_inputs(const command *command, size_t count)
     if (count < least)
         return complain(command, count ? "no second input file" : "no input file");
     if (count > most)
-        return complain(command, most == 2 ? "two inputs at a time" : "one input at a time");
+        return complain(command, "%s is one input too many", inputs[most]);
     return 0;
 }
 
@@ -235,7 +248,7 @@ int arguments_parse(const command *command, int argc, char **argv, arguments *ou
     }
     if (code || flag_value(out, "print-config"))
         return code;
-    if ((code = check_inputs(command, out->input_count)))
+    if ((code = check_inputs(command, out->inputs, out->input_count)))
         return code;
     const char *needed = command->needs ? flag_value(out, command->needs) : "given";
     if (!needed || !*needed)

@@ -115,6 +115,18 @@ bool command_option_is_path(const command_option *option);
 /* Completions for a shell: "bash", "zsh", "fish". False if there is no such shell. */
 bool print_completions(FILE *out, const char *shell);
 
+/* ---------------------------------------------------------------- suggest.c */
+
+/* The nearest of the words that are offered; best is "" where none is near. */
+typedef struct suggestion {
+    const char *given;
+    size_t length, limit;
+    char best[64];
+} suggestion;
+
+suggestion suggestion_begin(const char *given, size_t length);
+void suggestion_offer(suggestion *suggestion, const char *word);
+
 /* ---------------------------------------------------------------- messages */
 
 /* Says something on standard error, in one line whatever the arguments hold. */

@@ -15,6 +15,18 @@ static const command *find_command(const char *name)
     return NULL;
 }
 
+static int complain_unknown(const char *name)
+{
+    suggestion meant = suggestion_begin(name, strlen(name));
+    for (const command *const *c = commands; *c; c++)
+        suggestion_offer(&meant, (*c)->name);
+    if (*meant.best)
+        say_error("there is no command %s, perhaps %s; try palettize --help", name, meant.best);
+    else
+        say_error("there is no command %s; try palettize --help", name);
+    return EXIT_BAD_USAGE;
+}
+
 static const flag help_flags[] = {
     {"man", 0, NULL, "Write the manual page in the language of man(7)."},
     {"completions", 0, "SHELL",
@@ -26,10 +38,8 @@ static const flag help_flags[] = {
 static int run_help(const arguments *arguments)
 {
     const command *topic = arguments->inputs[0] ? find_command(arguments->inputs[0]) : NULL;
-    if (arguments->inputs[0] && !topic) {
-        say_error("there is no command %s; try palettize --help", arguments->inputs[0]);
-        return EXIT_BAD_USAGE;
-    }
+    if (arguments->inputs[0] && !topic)
+        return complain_unknown(arguments->inputs[0]);
     const char *shell = flag_value(arguments, "completions");
     if (shell && !print_completions(stdout, shell)) {
         say_error("there are completions for bash, zsh and fish, not for %s", shell);
@@ -75,10 +85,8 @@ int main(int argc, char **argv)
         return 0;
     }
     const command *command = find_command(name);
-    if (!command) {
-        say_error("there is no command %s; try palettize --help", name);
-        return EXIT_BAD_USAGE;
-    }
+    if (!command)
+        return complain_unknown(name);
     arguments arguments;
     bool done = false;
     int code = arguments_parse(command, argc - 2, argv + 2, &arguments, &done);

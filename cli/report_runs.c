@@ -115,8 +115,8 @@ int report_runs_add_file(report_runs *runs, const char *path)
     }
     json_t *json = json_loadf(file, 0, &error);
     fclose(file);
-    const bool run = json_is_object(json) &&
-                     (json_object_get(json, "weights") || json_object_get(json, "samples"));
+    const bool run =
+        json_is_object(json) && !json_object_get(json, "step") && !json_object_get(json, "epoch");
     if (run)
         return report_runs_add(runs, json, path);
     json_decref(json); /* a log, which need not be JSON as a whole */

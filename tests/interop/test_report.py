@@ -153,6 +153,17 @@ class ReportTest(InteropTest):
                 titles = [text for text in page.texts if text in ("loss", "learning rate", "accuracy")]
                 self.assertEqual(titles, curves)
 
+    def test_odd_json(self):
+        run = json.loads(self.runs(4)[0].read_text())
+        run["weights"] += [None, 1, "weight", [], {}, {"status": "compressed"},
+                           {"status": "compressed", "nbits": -1, "bytes": 1e300, "psnr": "high",
+                            "shape": [None, "x"], "histogram": {"low": 1, "high": 0,
+                                                                "counts": [None, -1, 1e308]}}]
+        run |= {"options": [], "training": [1, None, {"step": "x", "loss": 1}], "score": 5,
+                "seconds": "long", "method": None, "bytes_after": 0}
+        self.page(self.write(run))
+        self.page(self.write(run), self.write(run))
+
     def test_refusals(self):
         run, = self.runs(4)
         output = self.new_path(".html")
@@ -160,6 +171,7 @@ class ReportTest(InteropTest):
         for inputs, pattern, status in (
             ([self.folder / "missing.json"], "missing.json: cannot open", 1),
             ([self.write({"weights": []})], "not what compress --json", 1),
+            ([self.write({"unknown": 1})], "not what compress --json", 1),
             ([run, self.write("step,loss\n1\n", ".csv")], "line 2: 1 columns", 1),
             ([run, self.write("{broken\n", ".json")], "line 1", 1),
             ([run, self.write("", ".csv")], "empty", 1),

@@ -113,8 +113,8 @@ static void test_scaled_tables(void **state)
     (void)state;
     pal_model *model;
     size_t seen = 0;
-    pal_options *options = options_with(
-        (const char *const[]){"nbits", "4", "enable_per_channel_scale", "true", NULL});
+    pal_options *options =
+        options_with((const char *const[]){"nbits", "4", "enable_per_channel_scale", "true", NULL});
     assert_ok(pal_model_open(EXAMPLE_DIRECTORY "/fashion-mnist.onnx", &model));
     assert_ok(pal_compress(model, options, NULL, NULL, NULL));
     for (size_t i = 0; i < pal_model_weight_count(model); i++) {
