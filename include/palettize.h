@@ -275,6 +275,9 @@ typedef struct pal_report_entry {
 
 PAL_API size_t pal_report_count(const pal_report *report);
 PAL_API const pal_report_entry *pal_report_get(const pal_report *report, size_t i);
+/* The i-th line on the whole: what the method worked with, and what its steps gave. NULL past the
+ * last; there may be none. */
+PAL_API const char *pal_report_note(const pal_report *report, size_t i);
 PAL_API void pal_report_free(pal_report *report);
 
 /* Palettizes every weight that the options allow, in memory; pal_model_save() then writes the

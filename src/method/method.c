@@ -10,14 +10,17 @@
 pal_status pal_method_data_open(const char *path, const pal_data_options *data_options,
                                 const pal_method_options *method, pal_data **out)
 {
-    return data_open_sampled(path, data_options, method->settings.samples, method->settings.seed,
-                             out);
+    const method_settings *settings = &method->settings;
+    const bool holds_back = settings->samples && settings->method != METHOD_SENSITIVE;
+    return data_open_sampled(path, data_options,
+                             settings->samples + (holds_back ? settings->held_back : 0),
+                             settings->seed, out);
 }
 
 /* Whether statistics follow what samples show. */
 static bool corrects(const method_settings *method, const pal_data *data)
 {
-    return method->correct == CORRECT_ON || (method->correct == CORRECT_AUTO && data);
+    return method->correct == CORRECT_AUTO ? data != NULL : method->correct != CORRECT_OFF;
 }
 
 static pal_status compress_sensitive(pal_model *model, const pal_options *options,
@@ -58,7 +61,7 @@ pal_status pal_compress_method(pal_model *model, const pal_options *options,
     if (!method)
         return pal_compress(model, options, progress, user, report);
     const method_settings *settings = &method->settings;
-    if (!data && (settings->method == METHOD_LAYERWISE || settings->correct == CORRECT_ON))
+    if (!data && (settings->method == METHOD_LAYERWISE || corrects(settings, data)))
         return fail(PAL_ERROR_ARGUMENT, "%s needs data",
                     settings->method == METHOD_LAYERWISE ? "method layerwise" : "correct");
     switch (settings->method) {

@@ -48,6 +48,13 @@ static const row table[] = {
      0,
      0x1p53,
      K | S | L},
+    {{"held_back", "N", "64", NULL,
+      "How many samples beside those are only looked at, to report what each step gave."},
+     VALUE_WHOLE,
+     FIELD(held_back),
+     0,
+     0x1p53,
+     K | L},
     {{"seed", "N", "0", NULL, "Of all that is random."}, VALUE_WHOLE, FIELD(seed), 0, 0x1p53, K | S | L},
     {{"batch", "N", "0", NULL, "Samples to run at once; 0: what suits the method."},
      VALUE_WHOLE,
@@ -55,10 +62,11 @@ static const row table[] = {
      0,
      0x1p20,
      S},
-    {{"correct", "auto|on|off", "auto", "auto|on|off",
+    {{"correct", "C", "auto", "auto|on|off|scale",
       "Whether batch norms' statistics, and biases where there is no batch norm, make up for what "
       "compression shifts and scales, as calibration samples show it. auto: where there are "
-      "samples (data)."},
+      "samples (data). scale: where there is no batch norm, weights also get a scale for each "
+      "output channel, which the file then holds beside the table."},
      VALUE_CHOICE,
      FIELD(correct),
      0,
