@@ -78,7 +78,7 @@ static const char *status_name(pal_weight_status status)
 
 json_t *json_from_report(const pal_report *report, const totals *totals)
 {
-    json_t *object = json_object(), *weights = json_array();
+    json_t *object = json_object(), *weights = json_array(), *notes = json_array();
     double after = (double)totals->bytes_after;
     json_put(object, "ratio", json_real(after > 0 ? (double)totals->bytes_before / after : 0));
     json_put(object, "bytes_before", json_integer((json_int_t)totals->bytes_before));
@@ -97,6 +97,9 @@ json_t *json_from_report(const pal_report *report, const totals *totals)
         json_put_text(weight, "reason", entry->reason);
         json_append(weights, weight);
     }
+    for (size_t i = 0; pal_report_note(report, i); i++)
+        json_append(notes, text(pal_report_note(report, i)));
+    json_put(object, "notes", notes);
     json_put(object, "weights", weights);
     return object;
 }

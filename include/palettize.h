@@ -316,6 +316,9 @@ typedef struct pal_report_entry {
 PAL_API size_t pal_report_count(const pal_report *report);
 /* The i-th entry, NULL past the last. */
 PAL_API const pal_report_entry *pal_report_get(const pal_report *report, size_t i);
+/* The i-th line on the whole: what the method worked with, and what its steps gave. NULL past the
+ * last; there may be none. */
+PAL_API const char *pal_report_note(const pal_report *report, size_t i);
 /* Gives a report back. */
 PAL_API void pal_report_free(pal_report *report);
 

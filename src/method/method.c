@@ -12,10 +12,13 @@
 pal_status pal_method_data_open(const char *path, const pal_data_options *data_options,
                                 const pal_method_options *method, pal_data **out)
 {
-    const bool takes_all =
-        method->settings.method == METHOD_DKM && !pal_method_options_given(method, "samples");
-    return data_open_sampled(path, data_options, takes_all ? 0 : method->settings.samples,
-                             method->settings.seed, out);
+    const method_settings *settings = &method->settings;
+    uint64_t samples = settings->samples;
+    if (settings->method == METHOD_DKM && !pal_method_options_given(method, "samples"))
+        samples = 0;
+    else if (samples && pal_method_options_uses(method, "held_back"))
+        samples += settings->held_back;
+    return data_open_sampled(path, data_options, samples, settings->seed, out);
 }
 
 pal_status pal_compress_method(pal_model *model, const pal_options *options,
@@ -28,7 +31,7 @@ pal_status pal_compress_method(pal_model *model, const pal_options *options,
     if (!method)
         return pal_compress(model, options, progress, user, report);
     const method_settings *settings = &method->settings;
-    if (!data && (settings->method == METHOD_LAYERWISE || settings->correct == CORRECT_ON))
+    if (!data && (settings->method == METHOD_LAYERWISE || corrects(settings, data)))
         return fail(PAL_ERROR_ARGUMENT, "%s needs data",
                     settings->method == METHOD_LAYERWISE ? "method layerwise" : "correct");
     switch (settings->method) {

@@ -57,6 +57,13 @@ static const row table[] = {
      0,
      0x1p53,
      K | S | L | D},
+    {{"held_back", "N", "64", NULL,
+      "How many samples beside those are only looked at, to report what each step gave."},
+     VALUE_WHOLE,
+     FIELD(held_back),
+     0,
+     0x1p53,
+     K | L},
     {{"seed", "N", "0", NULL, "Of all that is random."},
      VALUE_WHOLE,
      FIELD(seed),
@@ -71,10 +78,11 @@ static const row table[] = {
      0,
      0x1p20,
      S | D},
-    {{"correct", "auto|on|off", "auto", "auto|on|off",
+    {{"correct", "C", "auto", "auto|on|off|scale",
       "Whether batch norms' statistics, and biases where there is no batch norm, make up for what "
       "compression shifts and scales, as calibration samples show it. auto: where there are "
-      "samples (data)."},
+      "samples (data). scale: where there is no batch norm, weights also get a scale for each "
+      "output channel, which the file then holds beside the table."},
      VALUE_CHOICE,
      FIELD(correct),
      0,

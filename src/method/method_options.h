@@ -18,6 +18,7 @@ typedef enum correct {
     CORRECT_AUTO,
     CORRECT_ON,
     CORRECT_OFF,
+    CORRECT_SCALE,
 } correct;
 
 /* The options as values. Texts are "" where unset. */
@@ -25,6 +26,7 @@ typedef struct method_settings {
     method method;
     uint64_t samples; /* 0: all that the data has */
     uint64_t seed;
+    uint64_t held_back;
     uint64_t batch; /* 0: the method's own */
     correct correct;
     char output[256];

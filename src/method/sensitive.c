@@ -72,13 +72,8 @@ static pal_status cluster(const work *w, double shrinkage, compression *c)
 static pal_status finish(const work *w, compression *c, pal_report **report)
 {
     const method_settings *settings = &w->method->settings;
-    if (w->data && method_corrects(settings, w->data)) {
-        const pal_status status = layerwise_calibrate(c, settings, w->data);
-        if (status) {
-            compression_abandon(c);
-            return status;
-        }
-    }
+    if (w->data && method_corrects(settings, w->data))
+        return layerwise_finish(c, settings, w->data, report);
     return compression_end(c, report);
 }
 

@@ -11,11 +11,12 @@
 
 /* M[a, b] = sum of H over the pairs of columns with the indices a and b. */
 static void gather_moments(const reconstruct *r, size_t unit, const uint8_t *indices,
-                           row_memory *m, double *gathered)
+                           row_memory *m)
 {
     const reconstruct_problem *p = &r->problem;
     const size_t n = p->columns, k = p->entries;
     const float *moments = unit_moments(r, unit);
+    double *gathered = m->gathered;
     memset(m->spread, 0, k * n * sizeof *m->spread);
     memset(gathered, 0, k * k * sizeof *gathered);
     for (size_t c = 0; c < n; c++)
@@ -37,24 +38,19 @@ static pal_status sum_piece(void *user, int thread, size_t i)
     const size_t n = p->columns, k = p->entries, dim = p->dim;
     row_memory *m = &r->memory[thread];
     double *normal = r->normal + i * dim * k * k, *slope = r->slope + i * dim * k;
-    double *gathered = mem_array(k * k, sizeof *gathered);
-    if (!gathered)
-        return fail_memory("reconstructing a layer");
     memset(normal, 0, dim * k * k * sizeof *normal);
     memset(slope, 0, dim * k * sizeof *slope);
     for (size_t u = piece->first; u < piece->first + piece->count; u++) {
         const uint8_t *indices = r->indices + u * n;
-        unit_measure(r, piece, u, indices, m);
-        gather_moments(r, u, indices, m, gathered);
+        gather_moments(r, u, indices, m);
         for (size_t j = 0; j < dim; j++) {
             const double scale = (double)p->scales[u * dim + j], weight = p->weights[u * dim + j];
-            loops_add_double(normal + j * k * k, gathered, weight * scale * scale, k * k);
+            loops_add_double(normal + j * k * k, m->gathered, weight * scale * scale, k * k);
             for (size_t c = 0; c < n; c++)
                 slope[j * k + indices[c]] +=
-                    weight * scale * (double)m->residual[j * n + c];
+                    weight * scale * (double)r->residuals[(u * dim + j) * n + c];
         }
     }
-    free(gathered);
     return PAL_OK;
 }
 
@@ -130,32 +126,33 @@ void tables_sort(reconstruct *r)
 
 /* ---------------------------------------------------------------- scales */
 
-/* f q is nearest to t, in the measure of H, where f = (q H t) / (q H q) = 1 - q H (q - t) / q H q.
- */
+/* f q is nearest to t, in the measure of H, where f = (q H t) / (q H q). The residual turns from
+ * H (q - t) to H (f q - t). */
 static pal_status scale_piece(void *user, int thread, size_t i)
 {
     const reconstruct *r = user;
     const reconstruct_problem *p = &r->problem;
     const piece *piece = &r->pieces[i];
     const size_t n = p->columns, dim = p->dim;
-    row_memory *m = &r->memory[thread];
     for (size_t u = piece->first; u < piece->first + piece->count; u++) {
-        unit_measure(r, piece, u, r->indices + u * n, m);
+        state s = unit_kept(r, u, &r->memory[thread]);
+        unit_measure(r, piece, u, &s);
         for (size_t j = 0; j < dim; j++) {
             const float *targets = r->targets + (u * dim + j) * n;
-            const float *residual = m->residual + j * n, *errors = m->errors + j * n;
-            double across = 0, whole = 0; /* q H (q - t), q H q */
+            const float *aims = r->aims + (u * dim + j) * n;
+            float *residual = s.residual + j * n;
+            double across = 0, own = 0;
+            for (size_t c = 0; c < n; c++) {
+                const double q = (double)(s.errors[j * n + c] + targets[c]);
+                across += q * (double)aims[c];
+                own += q * (double)(residual[c] + aims[c]);
+            }
+            const double factor = own > 0 ? across / own : 1;
+            if (!(factor > 0.1 && factor < 10))
+                continue;
+            p->scales[u * dim + j] *= (float)factor;
             for (size_t c = 0; c < n; c++)
-                across += (double)(errors[c] + targets[c]) * (double)residual[c];
-            memset(m->pulls, 0, n * sizeof *m->pulls);
-            const float *moments = unit_moments(r, u);
-            for (size_t c = 0; c < n; c++)
-                loops_add(m->pulls, moments + c * n, errors[c] + targets[c], n);
-            for (size_t c = 0; c < n; c++)
-                whole += (double)(errors[c] + targets[c]) * (double)m->pulls[c];
-            const double factor = whole > 0 ? 1 - across / whole : 1;
-            if (factor > 0.1 && factor < 10)
-                p->scales[u * dim + j] *= (float)factor;
+                residual[c] = (float)factor * (residual[c] + aims[c]) - aims[c];
         }
     }
     return PAL_OK;

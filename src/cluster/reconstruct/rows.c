@@ -16,8 +16,10 @@ pal_status row_memory_init(row_memory *m, const reconstruct_problem *problem)
                       .pulls = mem_array(values, sizeof *m->pulls),
                       .errors = mem_array(values, sizeof *m->errors),
                       .spread = mem_array(problem->entries * problem->columns, sizeof *m->spread),
-                      .trial = mem_array(problem->columns, 1)};
-    return m->residual && m->pulls && m->errors && m->spread && m->trial
+                      .trial = mem_array(problem->columns, 1),
+                      .gathered =
+                          mem_array(problem->entries * problem->entries, sizeof *m->gathered)};
+    return m->residual && m->pulls && m->errors && m->spread && m->trial && m->gathered
                ? PAL_OK
                : fail_memory("reconstructing a layer");
 }
@@ -29,6 +31,7 @@ void row_memory_free(row_memory *m)
     free(m->errors);
     free(m->spread);
     free(m->trial);
+    free(m->gathered);
 }
 
 /* ---------------------------------------------------------------- the nearest entry */
@@ -119,36 +122,45 @@ void unit_round(const reconstruct *r, const piece *piece, size_t unit, uint8_t *
 
 /* ---------------------------------------------------------------- errors, and descent */
 
-double unit_measure(const reconstruct *r, const piece *piece, size_t unit, const uint8_t *indices,
-                    row_memory *m)
+state unit_kept(const reconstruct *r, size_t unit, const row_memory *m)
 {
-    const reconstruct_problem *p = &r->problem;
-    const size_t n = p->columns, dim = p->dim;
-    const float *moments = unit_moments(r, unit);
+    const size_t n = r->problem.columns;
+    return (state){r->indices + unit * n, r->residuals + unit * r->problem.dim * n, m->errors};
+}
+
+static double error_of(const reconstruct *r, const view *v, const state *s)
+{
+    const size_t n = r->problem.columns;
     double error = 0;
-    view v;
-    view_of(r, piece, unit, &v);
-    memset(m->residual, 0, dim * n * sizeof *m->residual);
-    for (size_t j = 0; j < dim; j++) {
-        const float *targets = r->targets + (unit * dim + j) * n;
-        float *residual = m->residual + j * n, *errors = m->errors + j * n;
+    for (size_t j = 0; j < v->dim; j++) {
         double sum = 0;
-        for (size_t c = 0; c < n; c++) {
-            errors[c] = v.scales[j] * v.table[indices[c] * dim + j] - targets[c];
-            loops_add(residual, moments + c * n, errors[c], n);
-        }
         for (size_t c = 0; c < n; c++)
-            sum += (double)errors[c] * (double)residual[c];
-        error += v.weights[j] * sum;
+            sum += (double)s->errors[j * n + c] * (double)s->residual[j * n + c];
+        error += v->weights[j] * sum;
     }
     return error;
 }
 
-double unit_descend(const reconstruct *r, const piece *piece, size_t unit, uint8_t *indices,
-                    row_memory *m)
+double unit_measure(const reconstruct *r, const piece *piece, size_t unit, state *s)
 {
-    const reconstruct_problem *p = &r->problem;
-    const size_t n = p->columns, dim = p->dim;
+    const size_t n = r->problem.columns, dim = r->problem.dim;
+    const float *moments = unit_moments(r, unit);
+    view v;
+    view_of(r, piece, unit, &v);
+    memset(s->residual, 0, dim * n * sizeof *s->residual);
+    for (size_t j = 0; j < dim; j++) {
+        const float *targets = r->targets + (unit * dim + j) * n;
+        for (size_t c = 0; c < n; c++) {
+            s->errors[j * n + c] = v.scales[j] * v.table[s->indices[c] * dim + j] - targets[c];
+            loops_add(s->residual + j * n, moments + c * n, s->errors[j * n + c], n);
+        }
+    }
+    return error_of(r, &v, s);
+}
+
+double unit_descend(const reconstruct *r, const piece *piece, size_t unit, state *s)
+{
+    const size_t n = r->problem.columns, dim = r->problem.dim;
     const float *moments = unit_moments(r, unit);
     float wanted[RECONSTRUCT_MOST_DIM];
     bool changed = true;
@@ -160,19 +172,21 @@ double unit_descend(const reconstruct *r, const piece *piece, size_t unit, uint8
             const float curvature = moments[c * n + c];
             if (!(curvature > 0))
                 continue;
-            const unsigned old = indices[c];
+            const unsigned old = s->indices[c];
             for (size_t j = 0; j < dim; j++)
-                wanted[j] = v.scales[j] * v.table[old * dim + j] -
-                            m->residual[j * n + c] / curvature;
+                wanted[j] =
+                    v.scales[j] * v.table[old * dim + j] - s->residual[j * n + c] / curvature;
             const unsigned k = nearest(&v, wanted, 1);
             if (k == old)
                 continue;
-            indices[c] = (uint8_t)k;
+            s->indices[c] = (uint8_t)k;
             changed = true;
-            for (size_t j = 0; j < dim; j++)
-                loops_add(m->residual + j * n, moments + c * n,
-                          v.scales[j] * (v.table[k * dim + j] - v.table[old * dim + j]), n);
+            for (size_t j = 0; j < dim; j++) {
+                const float step = v.scales[j] * (v.table[k * dim + j] - v.table[old * dim + j]);
+                s->errors[j * n + c] += step;
+                loops_add(s->residual + j * n, moments + c * n, step, n);
+            }
         }
     }
-    return unit_measure(r, piece, unit, indices, m);
+    return error_of(r, &v, s);
 }

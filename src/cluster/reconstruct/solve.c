@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "cluster/cholesky.h"
+#include "cluster/loops.h"
 #include "cluster/reconstruct/state.h"
 
 enum {
@@ -26,6 +27,8 @@ void reconstruct_free(reconstruct *r)
     free(r->targets);
     free(r->indices);
     free(r->tables);
+    free(r->aims);
+    free(r->residuals);
     free(r->errors);
     free(r->pieces);
     free(r->normal);
@@ -134,6 +137,18 @@ static void order_targets(reconstruct *r)
     }
 }
 
+static pal_status aim_piece(void *user, int thread, size_t i)
+{
+    reconstruct *r = user;
+    const size_t n = r->problem.columns, dim = r->problem.dim;
+    (void)thread;
+    for (size_t u = r->pieces[i].first; u < r->pieces[i].first + r->pieces[i].count; u++)
+        for (size_t j = u * dim; j < (u + 1) * dim; j++)
+            for (size_t c = 0; c < n; c++)
+                loops_add(r->aims + j * n, unit_moments(r, u) + c * n, r->targets[j * n + c], n);
+    return PAL_OK;
+}
+
 pal_status reconstruct_new(const reconstruct_problem *problem, reconstruct **out)
 {
     reconstruct *r = mem_zeroed(1, sizeof *r);
@@ -151,23 +166,29 @@ pal_status reconstruct_new(const reconstruct_problem *problem, reconstruct **out
     r->targets = mem_array(p->rows * n, sizeof *r->targets);
     r->indices = mem_zeroed(r->units * n, 1);
     r->tables = mem_array(p->tables * p->entries * p->dim, sizeof *r->tables);
+    r->aims = mem_zeroed(p->rows * n, sizeof *r->aims);
+    r->residuals = mem_zeroed(p->rows * n, sizeof *r->residuals);
     r->errors = mem_array(r->units, sizeof *r->errors);
     r->memory = mem_zeroed((size_t)p->threads, sizeof *r->memory);
     r->normal = mem_array(r->piece_count * normals, sizeof *r->normal);
     r->slope = mem_array(r->piece_count * p->dim * p->entries, sizeof *r->slope);
     if (!status && (!r->order || !r->moments || !r->factors || !r->targets || !r->indices ||
-                    !r->tables || !r->errors || !r->memory || !r->normal || !r->slope))
+                    !r->tables || !r->aims || !r->residuals || !r->errors || !r->memory || !r->normal || !r->slope))
         status = fail_memory("reconstructing a layer");
     for (int i = 0; !status && i < p->threads; i++)
         status = row_memory_init(&r->memory[i], p);
-    const parallel_job job = {.user = r, .item = prepare_block};
+    const parallel_job blocks = {.user = r, .item = prepare_block};
+    const parallel_job pieces = {.user = r, .item = aim_piece};
     if (!status)
-        status = parallel_run(&job, p->blocks, p->threads);
+        status = parallel_run(&blocks, p->blocks, p->threads);
+    if (!status) {
+        order_targets(r);
+        status = parallel_run(&pieces, r->piece_count, p->threads);
+    }
     if (status) {
         reconstruct_free(r);
         return status;
     }
-    order_targets(r);
     *out = r;
     return PAL_OK;
 }
@@ -182,15 +203,17 @@ static pal_status improve_piece(void *user, int thread, size_t i)
     const size_t n = r->problem.columns;
     row_memory *m = &r->memory[thread];
     for (size_t u = piece->first; u < piece->first + piece->count; u++) {
-        uint8_t *indices = r->indices + u * n;
-        unit_measure(r, piece, u, indices, m);
-        const double kept = unit_descend(r, piece, u, indices, m);
+        state kept = unit_kept(r, u, m), fresh = {m->trial, m->residual, m->errors};
+        unit_measure(r, piece, u, &kept);
+        const double before = unit_descend(r, piece, u, &kept);
         unit_round(r, piece, u, m->trial, m);
-        unit_measure(r, piece, u, m->trial, m);
-        const double fresh = unit_descend(r, piece, u, m->trial, m);
-        if (fresh < kept)
-            memcpy(indices, m->trial, n);
-        r->errors[u] = fresh < kept ? fresh : kept;
+        unit_measure(r, piece, u, &fresh);
+        const double after = unit_descend(r, piece, u, &fresh);
+        if (after < before) {
+            memcpy(kept.indices, fresh.indices, n);
+            memcpy(kept.residual, fresh.residual, r->problem.dim * n * sizeof *kept.residual);
+        }
+        r->errors[u] = after < before ? after : before;
     }
     return PAL_OK;
 }

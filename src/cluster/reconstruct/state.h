@@ -21,6 +21,8 @@ struct reconstruct {
     float *targets;  /* [rows, columns] */
     uint8_t *indices; /* [units, columns] */
     float *tables;    /* [tables, entries, dim]; scalars ascending */
+    float *aims;      /* [rows, columns]: H t */
+    float *residuals; /* [rows, columns]: H (q - t) of each unit's indices */
     double *errors;   /* by unit */
     piece *pieces;
     size_t piece_count;
@@ -30,11 +32,12 @@ struct reconstruct {
 
 /* Working memory of one thread. */
 typedef struct row_memory {
-    float *residual; /* [dim, columns]: H (q - t) of a unit */
+    float *residual; /* [dim, columns]: H (q - t) of a unit on trial */
+    float *errors;   /* [dim, columns]: q - t of a unit at work */
     float *pulls;    /* [dim, columns]: errors fed back */
     float *spread;   /* [entries, columns] */
     uint8_t *trial;  /* [columns] */
-    float *errors;   /* [dim, columns]: q - t */
+    double *gathered; /* [entries, entries] */
 } row_memory;
 
 /* H of a unit, or its L. */
@@ -55,18 +58,27 @@ void row_memory_free(row_memory *memory);
 
 /* ---------------------------------------------------------------- rows.c */
 
-/* The error of a unit with the given indices; leaves H (q - t) in memory->residual. */
-double unit_measure(const reconstruct *r, const piece *piece, size_t unit, const uint8_t *indices,
-                    row_memory *memory);
+/* A unit's indices with what follows from them. */
+typedef struct state {
+    uint8_t *indices;
+    float *residual; /* [dim, columns]: H (q - t) */
+    float *errors;   /* [dim, columns]: q - t */
+} state;
+
+/* The two that follow from the indices; the error. */
+double unit_measure(const reconstruct *r, const piece *piece, size_t unit, state *state);
+/* Indices by rounding with feedback. */
 void unit_round(const reconstruct *r, const piece *piece, size_t unit, uint8_t *indices,
                 row_memory *memory);
-/* Coordinate descent from the given indices, of which memory->residual is there; the error then. */
-double unit_descend(const reconstruct *r, const piece *piece, size_t unit, uint8_t *indices,
-                    row_memory *memory);
+/* Coordinate descent; the error then. */
+double unit_descend(const reconstruct *r, const piece *piece, size_t unit, state *state);
+/* The state of the unit as it is kept, but for its errors, in the thread's memory. */
+state unit_kept(const reconstruct *r, size_t unit, const row_memory *memory);
 
 /* ---------------------------------------------------------------- refit.c */
 
-/* Tables and free scales by least squares; afterwards the units' errors are out of date. */
+/* Tables by least squares, from residuals that are up to date; afterwards they and the units' errors
+ * are not. Free scales likewise, which brings residuals up to date. */
 pal_status refit_tables(reconstruct *r);
 pal_status refit_scales(reconstruct *r);
 void tables_sort(reconstruct *r);

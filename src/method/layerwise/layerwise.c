@@ -4,175 +4,159 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/memory.h"
-#include "base/parallel.h"
+#include "base/scratch.h"
 #include "method/layerwise/method.h"
 
-/* ---------------------------------------------------------------- what is where */
+/* The steps, each from the palettes of K-Means. */
+typedef enum stage {
+    STAGE_KMEANS,
+    STAGE_STATISTICS,
+    STAGE_RECONSTRUCTION,
+    STAGES,
+} stage;
 
-static pal_status find_uses(calibration *c)
+typedef struct course {
+    calibration calibration;
+    score scores[STAGES];
+    bool ran[STAGES];
+    stage kept;
+} course;
+
+/* Everything as K-Means leaves it. */
+static pal_status start_again(compression *all)
 {
-    const graph *graph = c->walk.graph;
-    const size_t weights = c->compression->model->weight_count;
-    size_t *uses = mem_zeroed(weights, sizeof *uses);
-    c->consumer = mem_array(graph->value_count, sizeof *c->consumer);
-    c->several = mem_zeroed(weights, sizeof *c->several);
-    c->done = mem_zeroed(weights, sizeof *c->done);
-    if (!uses || !c->consumer || !c->several || !c->done) {
-        free(uses);
-        return fail_memory("calibration");
-    }
-    for (size_t v = 0; v < graph->value_count; v++)
-        c->consumer[v] = GRAPH_NONE;
-    for (size_t i = 0; i < graph->main.node_count; i++)
-        for (size_t k = 0; k < graph->main.nodes[i].input_count; k++) {
-            const size_t v = graph->main.nodes[i].inputs[k];
-            if (v == GRAPH_NONE)
-                continue;
-            if (c->walk.uses[v] == 1)
-                c->consumer[v] = i;
-            if (graph->values[v].weight != GRAPH_NONE)
-                uses[graph->values[v].weight]++;
+    pal_status status = PAL_OK;
+    for (size_t i = 0; !status && i < all->model->weight_count; i++) {
+        target *t = &all->targets[i];
+        scratch_free(t->dense);
+        t->dense = NULL;
+        t->solved = false;
+        t->channel_scale = false;
+        if (t->wanted) {
+            *t->plan.remark = 0;
+            status = target_allocate(all, i);
         }
-    for (size_t i = 0; i < weights; i++)
-        c->several[i] = uses[i] > 1;
-    free(uses);
-    return PAL_OK;
+    }
+    return status ? status : compression_cluster(all);
 }
 
-/* The compressed network computes with the palette that a weight has now. */
-static pal_status use_palette(calibration *c, size_t weight)
+static pal_status run_stage(course *course, stage stage)
 {
-    const compression *all = c->compression;
-    const target *t = &all->targets[all->targets[weight].source];
-    const graph *graph = c->walk.graph;
-    void *dense = NULL;
-    pal_status status = PAL_OK;
-    for (size_t v = 0; !status && v < graph->value_count; v++) {
-        float *values;
-        if (graph->values[v].weight != weight || !graph->values[v].constant)
-            continue;
-        const uint64_t elements = graph->values[v].constant->elements;
-        if (!dense) {
-            dense = mem_array((size_t)elements, grid_size(t->grid));
-            status = dense ? palette_decode(t->palette, dense) : fail_memory("calibration");
-        }
-        if (!status)
-            status = walk_replace(&c->walk, v, &values);
-        for (uint64_t e = 0; !status && e < elements; e++)
-            values[e] = grid_get(t->grid, dense, e);
+    calibration *c = &course->calibration;
+    c->correct = stage != STAGE_KMEANS && c->settings->correct != CORRECT_OFF;
+    c->reconstruct = stage == STAGE_RECONSTRUCTION;
+    c->layers = 0;
+    course->ran[stage] = true;
+    return calibrate(c, &course->scores[stage]);
+}
+
+/* Nothing is learnt from samples there: those held back will do. */
+static pal_status run_kmeans(course *course)
+{
+    calibration *c = &course->calibration;
+    const pal_data *all = c->data;
+    const uint64_t samples = c->samples, held_back = pal_data_count(all) - samples;
+    pal_data *part = NULL;
+    if (!held_back)
+        return run_stage(course, STAGE_KMEANS);
+    pal_status status = data_part(all, samples, held_back, &part);
+    if (!status) {
+        c->data = part;
+        c->samples = held_back;
+        status = run_stage(course, STAGE_KMEANS);
+        course->scores[STAGE_KMEANS].held_back = true;
     }
-    free(dense);
+    c->data = all;
+    c->samples = samples;
+    pal_data_free(part);
     return status;
 }
 
-static bool is_palettized(const calibration *c, size_t weight)
+/* Reconstruction takes K-Means and statistics for granted only where it is better than they are. */
+static pal_status run_all(course *course, bool reconstructs)
 {
-    const compression *all = c->compression;
-    if (weight == GRAPH_NONE || !all->targets[weight].wanted)
-        return false;
-    const target *t = &all->targets[all->targets[weight].source];
-    double error = 0;
-    for (uint64_t g = 0; g < t->plan.groups; g++)
-        error += t->group_error[g];
-    return t->wanted && error == error; /* NaN: it will be left as it is */
-}
-
-/* ---------------------------------------------------------------- layers */
-
-static pal_status visit_layer(calibration *c, size_t i, const char **reason)
-{
-    walk *w = &c->walk;
-    const graph_node *node = &w->graph->main.nodes[i];
-    const size_t weight = w->graph->values[node->inputs[1]].weight;
-    layer l;
-    bool solved = false;
-    (void)reason;
-    pal_status status = layer_init(w->graph, node, &l);
-    if (!status)
-        status = walk_run(w, i, 1, RUN_FLOAT, false);
-    if (!status && c->reconstruct && is_palettized(c, weight) && !c->several[weight] &&
-        !c->done[weight])
-        status = layer_solve(c, &l, &solved);
-    if (!status && solved) {
-        c->done[weight] = true;
-        c->layers++;
-        status = use_palette(c, weight);
-    }
-    if (!status)
-        status = walk_run(w, i, 1, RUN_COMPRESSED, true);
-    const size_t next = c->consumer[l.y];
-    const bool normed =
-        next != GRAPH_NONE && c->correct && statistics_adjustable(c, &w->graph->main.nodes[next]);
-    if (!status && c->correct && !normed && constant_adjustable(c, l.bias) &&
-        w->graph->values[l.bias].constant->elements == l.rows)
-        status = bias_correct(c, l.bias, l.y, l.axis);
-    layer_free(&l);
-    return status;
-}
-
-static pal_status walk_along(calibration *c)
-{
-    walk *w = &c->walk;
-    const graph *graph = w->graph;
-    const size_t nodes = graph->main.node_count;
-    const char *reason;
-    size_t from = 0; /* the first node that has not run */
-    pal_status status = PAL_OK;
-    for (size_t i = 0; !status && i < nodes; i++) {
-        const graph_node *node = &graph->main.nodes[i];
-        const bool layer = layer_of(graph, node, &reason);
-        const bool norm = c->correct && statistics_adjustable(c, node);
-        if (!layer && !norm)
-            continue;
-        status = walk_run(w, from, i - from, RUN_BOTH, true);
-        from = i;
-        if (!status && norm)
-            status = statistics_correct(c, node);
-        if (!status && layer) {
-            status = visit_layer(c, i, &reason);
-            from = i + 1;
-        }
-        if (!status && c->compression->progress &&
-            !c->compression->progress(c->compression->user, i, nodes, node->name))
-            status = fail(PAL_ERROR_CANCELLED, "cancelled");
-    }
-    return status ? status : walk_run(w, from, nodes - from, RUN_BOTH, true);
-}
-
-static pal_status go_along(calibration *c, const pal_data *data)
-{
-    compression *all = c->compression;
-    pal_status status =
-        walk_open(all->model, data, pal_data_count(data), all->thread_count, &c->walk);
-    if (status)
+    calibration *c = &course->calibration;
+    const bool corrects = c->settings->correct != CORRECT_OFF;
+    const stage best = reconstructs ? STAGE_RECONSTRUCTION : STAGE_STATISTICS;
+    pal_status status = run_kmeans(course);
+    if (!status && corrects)
+        status = run_stage(course, STAGE_STATISTICS);
+    if (!status && reconstructs)
+        status = run_stage(course, STAGE_RECONSTRUCTION);
+    course->kept = best;
+    const stage other = corrects ? STAGE_STATISTICS : STAGE_KMEANS;
+    if (status || !reconstructs || course->scores[best].error <= course->scores[other].error)
         return status;
-    status = find_uses(c);
-    for (size_t i = 0; !status && i < all->model->weight_count; i++)
-        if (is_palettized(c, i))
-            status = use_palette(c, i);
-    if (!status)
-        status = walk_along(c);
-    walk_close(&c->walk);
-    free(c->consumer);
-    free(c->several);
-    free(c->done);
-    return status;
+    course->kept = other;
+    status = start_again(c->compression);
+    return status ? status : run_stage(course, other);
 }
 
-pal_status layerwise_calibrate(compression *all, const method_settings *settings,
-                               const pal_data *data)
+/* ---------------------------------------------------------------- the report */
+
+static pal_status note_scores(const course *course, pal_report *report)
 {
-    calibration c = {.compression = all,
-                     .settings = settings,
-                     .reconstruct = settings->method == METHOD_LAYERWISE,
-                     .correct = settings->correct != CORRECT_OFF};
-    return go_along(&c, data);
+    static const char *const names[] = {"K-Means", "statistics", "reconstruction"};
+    char text[400];
+    size_t at = 0;
+    const score *any = &course->scores[STAGE_KMEANS];
+    const char *of = any->held_back ? "samples held back" : "the calibration samples themselves";
+    at += (size_t)snprintf(text, sizeof text,
+                           "output error on %llu %s:", (unsigned long long)any->samples, of);
+    for (int i = 0; i < STAGES; i++)
+        if (course->ran[i])
+            at += (size_t)snprintf(text + at, sizeof text - at, "%s %s %.4f", i ? "," : "",
+                                   names[i], course->scores[i].error);
+    pal_status status = report_add_note(report, text);
+    if (status || !any->labelled)
+        return status;
+    at = (size_t)snprintf(text, sizeof text, "top-1 on %llu %s: float %.1f %%",
+                          (unsigned long long)any->samples, of, any->float_top1);
+    for (int i = 0; i < STAGES; i++)
+        if (course->ran[i])
+            at += (size_t)snprintf(text + at, sizeof text - at, ", %s %.1f %%", names[i],
+                                   course->scores[i].top1);
+    return report_add_note(report, text);
+}
+
+static pal_status note_all(const course *course, pal_report *report)
+{
+    const calibration *c = &course->calibration;
+    char name[200], text[400];
+    dataset_sample_name(c->data->set, 0, name, sizeof name);
+    snprintf(text, sizeof text, "calibrated with %llu samples, the first %s",
+             (unsigned long long)c->samples, name);
+    pal_status status = report_add_note(report, text);
+    if (!status)
+        status = note_scores(course, report);
+    if (status || !course->ran[STAGE_RECONSTRUCTION])
+        return status;
+    if (course->kept == STAGE_RECONSTRUCTION)
+        snprintf(text, sizeof text, "%zu layers reconstructed", c->layers);
+    else
+        snprintf(text, sizeof text, "reconstruction was no gain: tables are those of K-Means");
+    return report_add_note(report, text);
+}
+
+pal_status layerwise_finish(compression *all, const method_settings *settings, const pal_data *data,
+                            pal_report **out)
+{
+    course course = {.calibration = {.compression = all, .settings = settings, .data = data}};
+    calibration *c = &course.calibration;
+    const uint64_t count = pal_data_count(data);
+    c->samples = settings->samples && settings->samples < count ? settings->samples : count;
+    pal_status status = run_all(&course, settings->method == METHOD_LAYERWISE);
+    if (status) {
+        compression_abandon(all);
+        return status;
+    }
+    status = compression_end(all, out);
+    return status || !out ? status : note_all(&course, *out);
 }
 
 pal_status layerwise_compress(pal_model *model, const pal_options *options,
                               const method_settings *settings, const pal_data *data,
-                              pal_progress progress, void *user, pal_report **report)
+                              pal_progress progress, void *user, pal_report **out)
 {
     compression all = {.model = model, .options = options, .progress = progress, .user = user};
     pal_status status = compression_begin(&all);
@@ -180,9 +164,7 @@ pal_status layerwise_compress(pal_model *model, const pal_options *options,
         return status;
     status = compression_cluster(&all);
     if (!status)
-        status = layerwise_calibrate(&all, settings, data);
-    if (!status)
-        return compression_end(&all, report);
+        return layerwise_finish(&all, settings, data, out);
     compression_abandon(&all);
     return status;
 }

@@ -1,6 +1,8 @@
 /* Compressing along the network: layer-wise reconstruction, and statistics that follow.
  *
- *   layerwise.c   the walk: what is done at which node
+ *   layerwise.c   the steps, and what they gave on samples held back
+ *   along.c       the walk: what is done at which node
+ *   score.c       how near the compressed network's outputs are to the float one's
  *   solve.c       one layer: from moments to a palette
  *   statistics.c  batch norms and biases that make up for what compression shifts and scales
  *   walk.c        activations of both networks
@@ -13,9 +15,20 @@
 #include "method/layerwise/moments.h"
 #include "method/method_options.h"
 
+/* How near the compressed network comes, on samples held back (if there are any; else on those that
+ * it was calibrated with). */
+typedef struct score {
+    bool held_back, labelled;
+    uint64_t samples;
+    double error; /* of the outputs, relative: sqrt(sum of squares / that of the float's) */
+    double top1, float_top1; /* percent, where labelled */
+} score;
+
 typedef struct calibration {
     compression *compression;
     const method_settings *settings;
+    const pal_data *data;
+    uint64_t samples; /* to calibrate with; those behind them are held back */
     walk walk;
     bool reconstruct, correct;
     size_t *consumer; /* by value: the only node that reads it, GRAPH_NONE if none or several */
@@ -23,6 +36,14 @@ typedef struct calibration {
     bool *done;       /* by weight: reconstructed */
     size_t layers;    /* reconstructed */
 } calibration;
+
+/* ---------------------------------------------------------------- along.c, score.c */
+
+/* Goes through the network once, with the palettes that there are: reconstructs layers and corrects
+ * statistics as c says, and scores the result. */
+pal_status calibrate(calibration *c, score *score);
+/* At the end of a walk. */
+pal_status score_outputs(const calibration *c, score *score);
 
 /* ---------------------------------------------------------------- solve.c */
 
@@ -37,7 +58,12 @@ bool statistics_adjustable(const calibration *c, const graph_node *node);
 bool constant_adjustable(const calibration *c, size_t value);
 /* Before a batch norm runs: its statistics follow what the compressed network shows. */
 pal_status statistics_correct(calibration *c, const graph_node *node);
-/* After a layer ran: its bias makes the means of what it gives those of the float network. */
-pal_status bias_correct(calibration *c, size_t bias, size_t value, size_t axis);
+/* The layer's batch norm whose statistics follow, or NULL. */
+const graph_node *layer_norm(const calibration *c, const layer *layer);
+/* After a layer without such ran: its bias makes the means of what it gives those of the float
+ * network, and scales of its output channels (if its palette has them) the variances. */
+pal_status layer_correct(calibration *c, const layer *layer);
+/* Whether the layer's palette can have scales for its output channels; it has them afterwards. */
+pal_status layer_add_scales(calibration *c, const layer *layer, bool *added);
 
 #endif

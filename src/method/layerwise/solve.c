@@ -286,7 +286,8 @@ static pal_status store(task *t)
                 (at.outer * (cut.channels / t->dim) + at.channel / t->dim) * cut.inner + at.inner;
             placed[index] = t->indices[u * n + i];
         }
-    pal_status status = compression_solve(c, t->weight, t->tables, NULL, placed);
+    pal_status status = compression_solve(c, t->weight, t->tables,
+                                          t->target->channel_scale ? t->row_scale : NULL, placed);
     free(placed);
     const size_t count = t->groups * t->entries * t->dim;
     void *stored = mem_array(count, sizeof(float));
@@ -409,13 +410,9 @@ static pal_status solve(task *t)
 {
     calibration *c = t->calibration;
     const layer *l = t->layer;
-    const graph *graph = c->walk.graph;
-    const size_t next = c->consumer[l->y];
-    const graph_node *norm = next == GRAPH_NONE ? NULL : &graph->main.nodes[next];
-    if (norm && (!c->correct || norm->inputs[0] != l->y || !statistics_adjustable(c, norm)))
-        norm = NULL;
+    const graph_node *norm = layer_norm(c, l);
     const bool bias = c->correct && constant_adjustable(c, l->bias);
-    t->free_scales = norm != NULL && !env("NOFREE", 0);
+    t->free_scales = (norm != NULL && !env("NOFREE", 0)) || t->target->channel_scale;
     pal_status status = gather(t);
     if (!status)
         status = moments_measure(&c->walk, l, &t->moments);

@@ -177,48 +177,121 @@ pal_status statistics_correct(calibration *c, const graph_node *node)
     return status;
 }
 
-/* ---------------------------------------------------------------- biases */
+/* ---------------------------------------------------------------- layers without batch norm */
 
-typedef struct shift {
+const graph_node *layer_norm(const calibration *c, const layer *l)
+{
+    const size_t next = c->consumer[l->y];
+    const graph_node *node = next == GRAPH_NONE ? NULL : &c->walk.graph->main.nodes[next];
+    return node && c->correct && node->inputs[0] == l->y && statistics_adjustable(c, node) ? node
+                                                                                           : NULL;
+}
+
+/* Output channels must be the channels of the palette. */
+pal_status layer_add_scales(calibration *c, const layer *l, bool *added)
+{
+    compression *all = c->compression;
+    const size_t weight = c->walk.graph->values[l->weight].weight;
+    const target *t = &all->targets[weight];
+    const pal_weight *info = &all->model->weights[weight].info;
+    size_t inner = 1;
+    *added = t->channel_scale;
+    if (*added)
+        return PAL_OK;
+    for (size_t d = t->plan.axis + 1; d < info->rank; d++)
+        inner *= (size_t)info->shape[d];
+    if (t->source != weight || info->shape[t->plan.axis] != l->rows)
+        return PAL_OK;
+    for (size_t r = 0; r < l->rows; r++)
+        if (l->row_offset[r] != r * inner)
+            return PAL_OK;
+    pal_status status = target_scale_channels(all, weight);
+    *added = !status;
+    return status == PAL_ERROR_UNSUPPORTED ? PAL_OK : status;
+}
+
+typedef struct affine {
     const walk *walk;
     const channels *seen;
-    size_t value;
-} shift;
+    const double *factor; /* NULL: 1 */
+    bool shifts;
+    double *fixed; /* what stays where it is when there is no shift: the old bias */
+} affine;
 
-static pal_status shift_chunk(void *user, int thread, size_t chunk)
+/* What the layer gives, with its new scales and bias. */
+static pal_status apply_chunk(void *user, int thread, size_t chunk)
 {
-    const shift *s = user;
-    const channels *c = s->seen;
-    float *x = walk_values(s->walk, NETWORK_COMPRESSED, chunk, s->value);
+    const affine *a = user;
+    const channels *c = a->seen;
+    float *x = walk_values(a->walk, NETWORK_COMPRESSED, chunk, c->value);
     (void)thread;
     for (size_t o = 0; o < c->outer; o++)
-        for (size_t k = 0; k < c->count; k++)
+        for (size_t k = 0; k < c->count; k++) {
+            const double from = a->shifts ? c->mean[1][k] : a->fixed[k];
+            const double to = a->shifts ? c->mean[0][k] : a->fixed[k];
             for (size_t i = 0; i < c->inner; i++, x++)
-                *x += (float)(c->mean[0][k] - c->mean[1][k]);
-    walk_rest(s->walk, chunk, s->value);
+                *x = (float)(((double)*x - from) * a->factor[k] + to);
+        }
+    walk_rest(a->walk, chunk, c->value);
     return PAL_OK;
 }
 
-pal_status bias_correct(calibration *c, size_t bias, size_t value, size_t axis)
+/* The palette's scales times what brings the variances to those of the float network. */
+static pal_status rescale(calibration *c, const layer *l, const channels *seen, double *factor)
+{
+    const size_t weight = c->walk.graph->values[l->weight].weight;
+    const target *t = &c->compression->targets[weight];
+    float *scale = mem_array(l->rows, sizeof *scale);
+    if (!scale)
+        return fail_memory("calibration");
+    for (size_t k = 0; k < l->rows; k++) {
+        const double old = (double)grid_get(t->grid, t->palette->scale, k);
+        scale[k] = (float)old;
+        if (old > 0 && seen->variance[0][k] > 0 && seen->variance[1][k] > 0)
+            scale[k] = (float)(old * sqrt(seen->variance[0][k] / seen->variance[1][k]));
+        scale[k] = grid_stored(t->grid, (double)scale[k]);
+        factor[k] = old > 0 ? (double)scale[k] / old : 1;
+    }
+    pal_status status = compression_rescale(c->compression, weight, scale);
+    free(scale);
+    return status;
+}
+
+pal_status layer_correct(calibration *c, const layer *l)
 {
     const walk *w = &c->walk;
-    const graph_tensor *old = w->graph->values[bias].constant;
-    channels seen;
-    if (!w->differs[value])
+    const size_t weight = w->graph->values[l->weight].weight;
+    const target *t = &c->compression->targets[weight];
+    const graph_tensor *old = l->bias == GRAPH_NONE ? NULL : w->graph->values[l->bias].constant;
+    const bool per_row = old && old->elements == l->rows;
+    const bool shifts = per_row && constant_adjustable(c, l->bias);
+    const bool scales = t->channel_scale && (shifts || !old || per_row);
+    if (!w->differs[l->y] || (!shifts && !scales))
         return PAL_OK;
-    pal_status status = measure(w, value, axis, &seen);
-    float *values = mem_array(seen.count, sizeof *values);
-    if (!status && !values)
+    channels seen;
+    pal_status status = measure(w, l->y, l->axis, &seen);
+    float *bias = mem_array(seen.count, sizeof *bias);
+    double *factor = mem_array(seen.count, sizeof *factor);
+    double *fixed = mem_zeroed(seen.count, sizeof *fixed);
+    if (!status && (!bias || !factor || !fixed))
         status = fail_memory("calibration");
+    for (size_t k = 0; !status && k < seen.count; k++) {
+        factor[k] = 1;
+        fixed[k] = per_row ? (double)((const float *)old->data)[k] : 0;
+    }
+    if (!status && scales)
+        status = rescale(c, l, &seen, factor);
     for (size_t k = 0; !status && k < seen.count; k++)
-        values[k] = ((const float *)old->data)[k] + (float)(seen.mean[0][k] - seen.mean[1][k]);
+        bias[k] = (float)(seen.mean[0][k] - factor[k] * (seen.mean[1][k] - fixed[k]));
+    if (!status && shifts)
+        status = adjust(c, l->bias, bias, "bias, shifted to make up for errors");
+    affine affine = {w, &seen, factor, shifts, fixed};
+    const parallel_job job = {.user = &affine, .item = apply_chunk};
     if (!status)
-        status = adjust(c, bias, values, "bias, shifted to make up for errors");
-    const shift shift = {w, &seen, value};
-    const parallel_job job = {.user = (void *)&shift, .item = shift_chunk};
-    if (!status)
-        status = parallel_run(&job, w->chunks, w->threads);
-    free(values);
+        status = parallel_run(&job, w->all_chunks, w->threads);
+    free(bias);
+    free(factor);
+    free(fixed);
     channels_free(&seen);
     return status;
 }

@@ -51,7 +51,9 @@ float *walk_values(const walk *w, network network, size_t chunk, size_t value)
 
 size_t walk_count(const walk *w, size_t chunk)
 {
-    const uint64_t left = w->samples - (uint64_t)chunk * w->batch;
+    const uint64_t left = chunk < w->chunks
+                              ? w->samples - (uint64_t)chunk * w->batch
+                              : w->held_back - (uint64_t)(chunk - w->chunks) * w->batch;
     return left < w->batch ? (size_t)left : w->batch;
 }
 
@@ -96,12 +98,12 @@ static pal_status live_bytes(const walk *w, uint64_t *most)
                 now -=
                     value_bytes(w, node->inputs[k]) < now ? value_bytes(w, node->inputs[k]) : now;
     }
-    *most = *most * w->chunks * 2;
+    *most = *most * w->all_chunks * 2;
     free(left);
     return PAL_OK;
 }
 
-static pal_status specialise(walk *w, const feed_batch *batch)
+static pal_status specialise(walk *w, const feed_batch *batch, bool *unproven)
 {
     int64_t(*shapes)[PAL_MAX_RANK] = mem_zeroed(batch->input_count, sizeof *shapes);
     if (!shapes)
@@ -113,8 +115,22 @@ static pal_status specialise(walk *w, const feed_batch *batch)
                                         .evaluate = engine_evaluate};
     graph_free(w->graph);
     w->graph = NULL;
-    pal_status status = graph_specialise(session_graph(w->session), &options, &w->graph, NULL);
+    pal_status status = graph_specialise(session_graph(w->session), &options, &w->graph, unproven);
     free(shapes);
+    return status;
+}
+
+/* Whether a larger batch than the file's gives what its samples give alone: a session knows how to
+ * find out. */
+static pal_status prove_batch(pal_model *model, const feed_batch *batch, bool *trusted)
+{
+    pal_session *session;
+    pal_status status = pal_session_open(model, 1, &session);
+    if (status)
+        return status;
+    status = pal_session_run(session, batch->inputs, batch->input_count);
+    *trusted = !session_one_by_one(session);
+    pal_session_free(session);
     return status;
 }
 
@@ -126,7 +142,7 @@ static pal_status make_room(walk *w)
     w->differs = mem_zeroed(values, sizeof *w->differs);
     w->uses = mem_zeroed(values, sizeof *w->uses);
     uint64_t cells, bytes = 0;
-    if (!mem_multiply(w->chunks, values, &cells) || !w->instead || !w->differs || !w->uses)
+    if (!mem_multiply(w->all_chunks, values, &cells) || !w->instead || !w->differs || !w->uses)
         return fail_memory("calibration");
     for (int i = 0; i < 2; i++)
         if (!(w->live[i] = mem_zeroed(cells, sizeof *w->live[i])))
@@ -148,13 +164,16 @@ static size_t better_batch(const walk *w, size_t batch)
     return fit >= batch ? batch : fit ? (size_t)fit : 1;
 }
 
-static pal_status read_samples(walk *w, feed *feed, feed_batch *batch)
+/* The samples of a part of the data, in chunks from `chunk` on; `batch` has the first ones. */
+static pal_status read_chunks(walk *w, feed *feed, feed_batch *batch, size_t chunk)
 {
     pal_status status = PAL_OK;
-    for (size_t chunk = 0; !status && batch->count && chunk < w->chunks; chunk++) {
+    for (; !status && batch->count; chunk++) {
         for (size_t i = 0; i < batch->input_count; i++) {
             const size_t value = w->graph->inputs[i].value, bytes = value_bytes(w, value);
             void **to = place(w, 0, chunk, value);
+            if (!w->uses[value])
+                continue;
             if (!(*to = allocate(w, bytes)))
                 return fail_memory("calibration");
             memcpy(*to, batch->inputs[i].data, bytes);
@@ -165,10 +184,47 @@ static pal_status read_samples(walk *w, feed *feed, feed_batch *batch)
     return status;
 }
 
+/* Batches of a part of the data, of the size that is found by now. */
+static pal_status open_part(const walk *w, const pal_data *data, uint64_t first, uint64_t count,
+                            size_t batch, pal_data **part, feed **feed, feed_batch *out)
+{
+    pal_status status = data_part(data, first, count, part);
+    if (!status)
+        status = feed_open(*part, w->session, batch, w->threads, feed);
+    if (!status)
+        status = feed_next(*feed, out);
+    if (!status && !out->count)
+        status = fail(PAL_ERROR_ARGUMENT, "there are no samples");
+    return status;
+}
+
+static void close_part(pal_data *part, feed *feed)
+{
+    feed_close(feed);
+    pal_data_free(part);
+}
+
+/* Held-back samples come in batches of the same size, though they may be fewer: the last is
+ * repeated by reading it again. */
+static pal_status read_held_back(walk *w, const pal_data *data)
+{
+    pal_data *part = NULL;
+    feed *feed = NULL;
+    feed_batch batch;
+    pal_status status =
+        open_part(w, data, w->samples, w->held_back, w->batch, &part, &feed, &batch);
+    if (!status && (size_t)batch.inputs[0].shape[0] != w->batch)
+        w->held_back = 0, w->all_chunks = w->chunks; /* fewer than a batch */
+    else if (!status)
+        status = read_chunks(w, feed, &batch, w->chunks);
+    close_part(part, feed);
+    return status;
+}
+
 static void forget(walk *w)
 {
     for (int i = 0; i < 2; i++) {
-        for (size_t k = 0; w->live[i] && k < w->chunks * w->graph->value_count; k++)
+        for (size_t k = 0; w->live[i] && k < w->all_chunks * w->graph->value_count; k++)
             release(w, &w->live[i][k]);
         free(w->live[i]);
         w->live[i] = NULL;
@@ -182,29 +238,31 @@ static void forget(walk *w)
 }
 
 /* All samples in chunks of `batch`; *better is the batch that would be more to the purpose. */
-static pal_status try_batch(walk *w, const pal_data *data, size_t batch, size_t *better)
+static pal_status try_batch(walk *w, pal_model *model, const pal_data *data, size_t batch,
+                            size_t *better)
 {
+    pal_data *part = NULL;
     feed *feed = NULL;
     feed_batch first;
+    bool unproven = false, trusted = true;
     forget(w);
-    pal_status status = feed_open(data, w->session, batch, w->threads, &feed);
+    pal_status status = open_part(w, data, 0, w->samples, batch, &part, &feed, &first);
     if (!status)
-        status = feed_next(feed, &first);
-    if (!status && !first.count)
-        status = fail(PAL_ERROR_ARGUMENT, "there are no samples");
-    if (!status)
-        status = specialise(w, &first);
+        status = specialise(w, &first, &unproven);
+    if (!status && unproven)
+        status = prove_batch(model, &first, &trusted);
     if (!status) {
         w->batch = first.inputs[0].rank ? (size_t)first.inputs[0].shape[0] : 1;
         w->chunks = (size_t)((w->samples + w->batch - 1) / w->batch);
+        w->all_chunks = w->chunks + (size_t)((w->held_back + w->batch - 1) / w->batch);
         status = make_room(w);
     }
     if (!status) {
-        *better = better_batch(w, w->batch);
-        if (*better == w->batch)
-            status = read_samples(w, feed, &first);
+        *better = trusted ? better_batch(w, w->batch) : 1;
+        if (*better == w->batch || batch == *better)
+            status = read_chunks(w, feed, &first, 0);
     }
-    feed_close(feed);
+    close_part(part, feed);
     return status;
 }
 
@@ -212,15 +270,16 @@ pal_status walk_open(pal_model *model, const pal_data *data, uint64_t samples, i
 {
     size_t better = MOST_BATCH;
     *w = (walk){.threads = threads, .samples = samples, .threads_before = engine_set_threads(1)};
+    w->held_back = pal_data_count(data) - samples;
     pal_status status = pal_session_open(model, 1, &w->session);
     if (!status)
-        status = try_batch(w, data, MOST_BATCH, &better);
-    if (!status && better != w->batch) {
-        const size_t before = w->batch;
-        status = try_batch(w, data, better, &better);
-        if (!status && w->batch == before) /* the model's own: there is no choice */
-            status = fail(PAL_ERROR_UNSUPPORTED, "%s: its batch is too large", "calibration");
+        status = try_batch(w, model, data, MOST_BATCH, &better);
+    for (size_t batch = 0; !status && better != w->batch && better != batch;) {
+        batch = better; /* the model's own may be larger: then there is no choice */
+        status = try_batch(w, model, data, batch, &better);
     }
+    if (!status && w->held_back)
+        status = read_held_back(w, data);
     if (status)
         walk_close(w);
     return status;
@@ -474,7 +533,7 @@ pal_status walk_run(walk *w, size_t first, size_t count, int networks, bool last
     }
     const parallel_job job = {.user = &r, .item = run_chunk};
     if (!status)
-        status = parallel_run(&job, w->chunks, w->threads);
+        status = parallel_run(&job, w->all_chunks, w->threads);
     for (size_t v = 0; !status && last && v < w->graph->value_count; v++)
         w->uses[v] -= r.own_uses[v];
     run_free(&r);

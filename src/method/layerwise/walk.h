@@ -21,10 +21,13 @@ typedef struct walk {
     pal_session *session; /* for what it knows of inputs; it never runs */
     graph *graph;         /* for one chunk; weights are not folded into anything */
     int threads, threads_before;
-    uint64_t samples;
-    size_t batch, chunks;
-    void **live[2]; /* by chunk and value; of the compressed network NULL where it is the
-                       same */
+    uint64_t samples;   /* that count */
+    uint64_t held_back; /* those behind them, which run along, so that outputs can be looked at */
+    size_t batch;
+    size_t chunks;     /* of samples that count */
+    size_t all_chunks; /* and behind them those of samples held back */
+    void **live[2];    /* by chunk and value; of the compressed network NULL where it is the
+                          same */
     const graph_tensor *
         *instead;  /* by value: constants of the compressed network; NULL: the same */
     bool *differs; /* by value: computed, and another one in the compressed network */
@@ -32,7 +35,9 @@ typedef struct walk {
     bool mapped;   /* activations are too many for memory */
 } walk;
 
-/* On failure nothing is left to close. */
+/* Samples of the data behind the first `samples` are held back. On failure nothing is left to
+ * close.
+ */
 pal_status walk_open(pal_model *model, const pal_data *data, uint64_t samples, int threads,
                      walk *walk);
 void walk_close(walk *walk);
@@ -47,7 +52,7 @@ pal_status walk_run(walk *walk, size_t first, size_t count, int networks, bool l
 /* A value in a chunk; what is computed is there between its producer's run and its last
  * consumer's. */
 float *walk_values(const walk *walk, network network, size_t chunk, size_t value);
-/* Of the chunk's samples those that are to be counted; the others repeat the last. */
+/* Of the chunk's samples those that are samples; the others repeat the last. */
 size_t walk_count(const walk *walk, size_t chunk);
 /* That it is not needed soon. */
 void walk_rest(const walk *walk, size_t chunk, size_t value);
