@@ -160,6 +160,8 @@ bool plan_has_gradients(const plan *plan);
 bool plan_wants_gradient(const plan *plan, size_t value);
 /* Whether the value itself is a weight that wants one. */
 bool plan_is_weight(const plan *plan, size_t value);
+/* Whether any consumer gave a share of the value's gradient. */
+bool plan_reaches(const plan *plan, size_t value);
 /* The gradient of a value, the sum of what all its consumers gave: a buffer in some layout, to be
  * read only. NULL in *out if nothing reached the value. */
 pal_status plan_gradient(plan *plan, size_t value, buffer **out);

@@ -17,6 +17,11 @@ bool plan_wants_gradient(const plan *plan, size_t value)
     return plan->wants && value != GRAPH_NONE && plan->wants[value];
 }
 
+bool plan_reaches(const plan *plan, size_t value)
+{
+    return plan->gradients[value].count > 0;
+}
+
 bool plan_is_weight(const plan *plan, size_t value)
 {
     return plan_wants_gradient(plan, value) && plan->graph->values[value].constant;

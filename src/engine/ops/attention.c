@@ -204,14 +204,14 @@ static void operand_strides(const graph_value *value, size_t rank, bool heads_in
     }
 }
 
-static pal_status forward(plan *plan, const graph_node *node)
+static pal_status describe(plan *plan, const graph_node *node, attention **out)
 {
     const graph_value *q = plan_input(plan, node, 0), *k = plan_input(plan, node, 1);
     const graph_value *v = plan_input(plan, node, 2), *mask = plan_input(plan, node, 3);
     const graph_value *y = plan_output(plan, node, 0);
     const bool inside = node->attributes.attention.heads_inside;
     const size_t rank = y->rank;
-    attention *a = plan_alloc(plan, sizeof *a);
+    attention *a = *out = plan_alloc(plan, sizeof *a);
     if (!a)
         return PAL_ERROR_MEMORY;
     if (rank < 2 || q->rank != rank || k->rank < 2 || v->rank < 2 || (inside && rank != 4))
@@ -249,16 +249,25 @@ static pal_status forward(plan *plan, const graph_node *node)
     a->scale = node->attributes.attention.scale != 0 ? node->attributes.attention.scale
                                                      : 1 / sqrtf((float)a->width);
     a->threads = omp_get_max_threads();
+    return PAL_OK;
+}
+
+static pal_status forward(plan *plan, const graph_node *node)
+{
+    attention *a;
+    pal_status status = describe(plan, node, &a);
+    if (status)
+        return status;
     buffer *scratch;
     const int64_t room = (int64_t)a->threads * BLOCK * (a->keys ? a->keys : 1);
-    pal_status status = plan_new_temporary(plan, GRAPH_FLOAT, 1, &room, NULL, 0, &scratch);
+    status = plan_new_temporary(plan, GRAPH_FLOAT, 1, &room, NULL, 0, &scratch);
     step step = {.what = "attention"}, *added;
     for (size_t i = 0; !status && i < 4; i++)
         if (plan_input(plan, node, i))
             status = plan_buffer_in(plan, node->inputs[i], NULL, &step.reads[i]);
     if (!status)
         status = plan_new_buffer(plan, node->outputs[0], NULL, &step.writes[0]);
-    if (status || graph_elements(y) == 0)
+    if (status || graph_elements(plan_output(plan, node, 0)) == 0)
         return status;
     added = plan_add_step(plan, node, "attention", run, a, NULL);
     if (!added)
@@ -269,4 +278,108 @@ static pal_status forward(plan *plan, const graph_node *node)
     return PAL_OK;
 }
 
-const op_kernel kernel_attention = {.forward = forward};
+/* ---------------------------------------------------------------- the way back */
+
+enum { BACK_Q, BACK_K, BACK_V, BACK_MASK, BACK_G }; /* reads; writes are those of the first four */
+
+/* With P the softened scores of a block and S the scores before:
+ *
+ *   dv += P' dy,  dP = dy v',  dS = P (dP - sum P dP),  dq = scale dS k,  dk += scale dS' q
+ *
+ * `scores` has room for P and for dP. */
+static pal_status back_block(const attention *a, const step *step, int64_t batch, int64_t first,
+                             float *scores)
+{
+    float *gradients[4];
+    const float *operands[5];
+    int64_t *const offsets[5] = {a->q_batch, a->k_batch, a->v_batch, a->mask_batch, a->y_batch};
+    const int64_t skipped[5] = {first * a->q_row, 0, 0, 0, first * a->y_row};
+    for (size_t i = 0; i < 5; i++) {
+        const bool floats = step->reads[i] && (i != BACK_MASK || !a->mask_is_bool);
+        const int64_t at = offsets[i][batch] + skipped[i];
+        operands[i] = floats ? (const float *)step->reads[i]->data + at : NULL;
+        if (i < 4)
+            gradients[i] = step->writes[i] ? (float *)step->writes[i]->data + at : NULL;
+    }
+    const void *mask = step->reads[BACK_MASK] ? step->reads[BACK_MASK]->data : NULL;
+    const int64_t rows = first + BLOCK < a->rows ? BLOCK : a->rows - first, keys = a->keys;
+    float *slopes = scores + BLOCK * keys;
+    pal_status status = onednn_gemm(false, true, rows, keys, a->width, a->scale, operands[BACK_Q],
+                                    a->q_row, operands[BACK_K], a->k_row, 0, scores, keys);
+    for (int64_t r = 0; r < rows; r++) {
+        mask_scores(a, mask, batch, first + r, scores + r * keys);
+        scale_row(scores + r * keys, keys, soften(scores + r * keys, keys));
+    }
+    if (!status && gradients[BACK_V])
+        status = onednn_gemm(true, false, keys, a->values, rows, 1, scores, keys, operands[BACK_G],
+                             a->y_row, 1, gradients[BACK_V], a->v_row);
+    if (!status)
+        status = onednn_gemm(false, true, rows, keys, a->values, 1, operands[BACK_G], a->y_row,
+                             operands[BACK_V], a->v_row, 0, slopes, keys);
+    for (int64_t r = 0; r < rows; r++) {
+        const float *p = scores + r * keys;
+        float *d = slopes + r * keys, *to = gradients[BACK_MASK];
+        double sum = 0;
+        for (int64_t i = 0; i < keys; i++)
+            sum += (double)p[i] * d[i];
+        for (int64_t i = 0; i < keys; i++)
+            d[i] = p[i] * (d[i] - (float)sum);
+        for (int64_t i = 0; to && i < keys; i++)
+            to[(first + r) * a->mask_row + i * a->mask_column] += d[i];
+    }
+    if (!status && gradients[BACK_Q])
+        status = onednn_gemm(false, false, rows, a->width, keys, a->scale, slopes, keys,
+                             operands[BACK_K], a->k_row, 1, gradients[BACK_Q], a->q_row);
+    if (!status && gradients[BACK_K])
+        status = onednn_gemm(true, false, keys, a->width, rows, a->scale, slopes, keys,
+                             operands[BACK_Q], a->q_row, 1, gradients[BACK_K], a->k_row);
+    return status;
+}
+
+/* Batches one after the other, because they may share keys and masks; products use all threads. */
+static pal_status run_back(const step *step)
+{
+    const attention *a = step->state;
+    pal_status status = PAL_OK;
+    for (size_t i = 0; i < 4; i++)
+        if (step->writes[i])
+            memset(step->writes[i]->data, 0, step->writes[i]->bytes);
+    for (int64_t batch = 0; batch < a->batches; batch++)
+        for (int64_t first = 0; !status && first < a->rows; first += BLOCK)
+            status = back_block(a, step, batch, first, step->scratch->data);
+    return status;
+}
+
+static pal_status backward(plan *plan, const graph_node *node)
+{
+    attention *a;
+    buffer *reads[5] = {NULL}, *writes[4] = {NULL}, *scratch;
+    pal_status status = describe(plan, node, &a);
+    if (!status)
+        status = plan_gradient_in(plan, node->outputs[0], NULL, &reads[BACK_G]);
+    for (size_t i = 0; !status && i < 4; i++) {
+        const graph_value *value = plan_input(plan, node, i);
+        if (value)
+            status = plan_buffer_in(plan, node->inputs[i], NULL, &reads[i]);
+        if (!status && value && plan_wants_gradient(plan, node->inputs[i]))
+            status = plan_new_temporary(plan, GRAPH_FLOAT, value->rank, value->shape, NULL, 0,
+                                        &writes[i]);
+    }
+    if (status)
+        return status;
+    const int64_t room = (int64_t)2 * BLOCK * (a->keys ? a->keys : 1);
+    status = plan_new_temporary(plan, GRAPH_FLOAT, 1, &room, NULL, 0, &scratch);
+    step *step =
+        status ? NULL : plan_add_step(plan, node, "attention's sources", run_back, a, NULL);
+    if (!step)
+        return PAL_ERROR_MEMORY;
+    memcpy(step->reads, reads, sizeof reads);
+    memcpy(step->writes, writes, sizeof writes);
+    step->scratch = scratch;
+    for (size_t i = 0; !status && i < 4; i++)
+        if (writes[i])
+            status = plan_add_gradient(plan, node->inputs[i], writes[i]);
+    return status;
+}
+
+const op_kernel kernel_attention = {forward, backward};

@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-#include "engine/ops/walk.h"
-
 pal_status back_step(plan *plan, const graph_node *node, const char *what,
                      pal_status (*run)(const step *), void *state, void (*release)(void *),
                      const graph_value *shape, buffer *const *reads, size_t count, buffer **out)
@@ -25,6 +23,23 @@ pal_status back_step(plan *plan, const graph_node *node, const char *what,
 }
 
 /* ---------------------------------------------------------------- sums over what was broadcast */
+
+pal_status back_source(plan *plan, const graph_node *node, const char *what,
+                       pal_status (*run)(const step *), void *state, const size_t *values,
+                       size_t count)
+{
+    buffer *reads[STEP_MAX_BUFFERS], *share;
+    pal_status status = plan_gradient_in(plan, node->outputs[0], NULL, &reads[0]);
+    for (size_t i = 0; !status && i < count; i++) {
+        reads[1 + i] = NULL;
+        if (values[i] != GRAPH_NONE)
+            status = plan_buffer_in(plan, values[i], NULL, &reads[1 + i]);
+    }
+    if (!status)
+        status = back_step(plan, node, what, run, state, NULL, plan_input(plan, node, 0), reads,
+                           1 + count, &share);
+    return status ? status : plan_add_gradient(plan, node->inputs[0], share);
+}
 
 typedef struct reduction {
     walk walk; /* over what is read; it moves through the sums */
@@ -63,27 +78,34 @@ static pal_status run_reduce(const step *step)
     return PAL_OK;
 }
 
+pal_status back_sums(plan *plan, const graph_node *node, size_t value, const walk *walk,
+                     buffer *from)
+{
+    buffer *sums;
+    reduction *it = plan_alloc(plan, sizeof *it);
+    if (!it)
+        return PAL_ERROR_MEMORY;
+    it->walk = *walk;
+    pal_status status = back_step(plan, node, "sum of broadcast", run_reduce, it, NULL,
+                                  &plan_graph(plan)->values[value], &from, 1, &sums);
+    return status ? status : plan_add_gradient(plan, value, sums);
+}
+
 pal_status back_reduced(plan *plan, const graph_node *node, size_t value, size_t behind,
                         buffer *from)
 {
     const graph_value *of = &plan_graph(plan)->values[value];
     int64_t own[PAL_MAX_RANK], strides[PAL_MAX_RANK] = {0};
     uint64_t elements = 1;
-    buffer *sums;
     for (size_t d = 0; d < of->rank; d++)
         elements *= (uint64_t)of->shape[d];
     if (elements == from->elements) /* nothing was broadcast */
         return plan_add_gradient_view(plan, value, from);
-    reduction *it = plan_alloc(plan, sizeof *it);
-    if (!it)
-        return PAL_ERROR_MEMORY;
     row_major_strides(of->rank, of->shape, own);
     for (size_t d = 0; d < of->rank; d++) {
         const size_t at = from->rank - behind - of->rank + d;
         strides[at] = of->shape[d] == 1 ? 0 : own[d];
     }
-    it->walk = walk_new(from->rank, from->shape, strides, 0);
-    pal_status status =
-        back_step(plan, node, "sum of broadcast", run_reduce, it, NULL, of, &from, 1, &sums);
-    return status ? status : plan_add_gradient(plan, value, sums);
+    const walk walk = walk_new(from->rank, from->shape, strides, 0);
+    return back_sums(plan, node, value, &walk, from);
 }

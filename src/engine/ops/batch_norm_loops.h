@@ -1,5 +1,5 @@
-/* What batch norm does with a part of its elements: rows of as many columns as the part is wide, each
- * column with coefficients of its own. */
+/* What batch norm does with a part of its elements: rows of as many columns as the part is wide,
+ * each column with coefficients of its own. */
 #ifndef PAL_ENGINE_OPS_BATCH_NORM_LOOPS_H
 #define PAL_ENGINE_OPS_BATCH_NORM_LOOPS_H
 

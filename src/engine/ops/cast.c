@@ -65,4 +65,12 @@ static pal_status forward(plan *plan, const graph_node *node)
     return plan_simple(plan, node, "cast", run, it, NULL);
 }
 
-const op_kernel kernel_cast = {forward, NULL};
+/* Only between floating types is there a gradient: the value is the same. */
+static pal_status backward(plan *plan, const graph_node *node)
+{
+    buffer *gradient;
+    pal_status status = plan_gradient(plan, node->outputs[0], &gradient);
+    return status ? status : plan_add_gradient(plan, node->inputs[0], gradient);
+}
+
+const op_kernel kernel_cast = {forward, backward};

@@ -15,7 +15,9 @@ extern const op_kernel kernel_attention;
 extern const op_kernel kernel_pool;
 /* normalise.c */
 extern const op_kernel kernel_batch_norm, kernel_instance_norm, kernel_group_norm;
-extern const op_kernel kernel_layer_norm, kernel_rms_norm, kernel_lp_norm, kernel_lrn;
+extern const op_kernel kernel_layer_norm, kernel_rms_norm, kernel_lp_norm;
+/* response_norm.c */
+extern const op_kernel kernel_lrn;
 /* elementwise.c */
 extern const op_kernel kernel_unary, kernel_binary, kernel_clip, kernel_prelu, kernel_select;
 /* dropout.c */

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "engine/onednn.h"
+#include "engine/ops/back.h"
 #include "engine/ops/ops.h"
-#include "engine/ops/walk.h"
 #include "graph/infer.h"
 
 /* A tensor whose axes have labels; each label at most once. */
@@ -177,15 +177,12 @@ static pal_status contract(const einsum *it, const labelled *a, const labelled *
     return status;
 }
 
-static pal_status run(const step *step)
+static pal_status evaluate(const einsum *it, const float *const *data, float *to)
 {
-    const einsum *it = step->state;
     const einsum_geometry *geometry = &it->geometry;
     labelled result = {0};
     pal_status status = PAL_OK;
     for (size_t o = 0; !status && o < it->operands; o++) {
-        const buffer *operand =
-            o < STEP_MAX_BUFFERS ? step->reads[o] : step->more[o - STEP_MAX_BUFFERS];
         const uint8_t *labels = geometry->operands[o];
         int64_t strides[PAL_MAX_RANK];
         labelled taken = {0};
@@ -201,7 +198,7 @@ static pal_status run(const step *step)
                         extent = it->shapes[o][e];
                 add_label(&taken, labels[d], it->shapes[o][d] == 0 ? 0 : extent);
             }
-        status = arrange(it->ranks[o], labels, it->shapes[o], strides, operand->data, &taken);
+        status = arrange(it->ranks[o], labels, it->shapes[o], strides, data[o], &taken);
         if (!status && o == 0) {
             result = taken;
             continue;
@@ -221,19 +218,28 @@ static pal_status run(const step *step)
             last.shape[d] = geometry->extent[geometry->output[d]];
         row_major_strides(result.rank, result.shape, strides);
         status = arrange(result.rank, result.label, result.shape, strides, result.data, &last);
-        if (!status && step->writes[0]->elements)
-            memcpy(step->writes[0]->data, last.data,
-                   (size_t)step->writes[0]->elements * sizeof(float));
+        const size_t elements = (size_t)product_of(&last, 0, last.rank);
+        if (!status && elements)
+            memcpy(to, last.data, elements * sizeof *to);
         free(last.data);
     }
     free(result.data);
     return status;
 }
 
-static pal_status forward(plan *plan, const graph_node *node)
+static pal_status run(const step *step)
+{
+    const einsum *it = step->state;
+    const float *data[EINSUM_MAX_OPERANDS];
+    for (size_t o = 0; o < it->operands; o++)
+        data[o] = (o < STEP_MAX_BUFFERS ? step->reads[o] : step->more[o - STEP_MAX_BUFFERS])->data;
+    return evaluate(it, data, step->writes[0]->data);
+}
+
+static pal_status describe(plan *plan, const graph_node *node, einsum **out)
 {
     const graph_value *inputs[EINSUM_MAX_OPERANDS];
-    einsum *it = plan_alloc(plan, sizeof *it);
+    einsum *it = *out = plan_alloc(plan, sizeof *it);
     if (!it)
         return PAL_ERROR_MEMORY;
     if (node->input_count > EINSUM_MAX_OPERANDS)
@@ -244,10 +250,148 @@ static pal_status forward(plan *plan, const graph_node *node)
         it->ranks[i] = inputs[i]->rank;
         memcpy(it->shapes[i], inputs[i]->shape, sizeof it->shapes[i]);
     }
-    pal_status status = resolve_einsum(node, inputs, &it->geometry);
-    if (status)
-        return status;
-    return plan_simple(plan, node, "einsum", run, it, NULL);
+    return resolve_einsum(node, inputs, &it->geometry);
 }
 
-const op_kernel kernel_einsum = {forward, NULL};
+static pal_status forward(plan *plan, const graph_node *node)
+{
+    einsum *it;
+    pal_status status = describe(plan, node, &it);
+    return status ? status : plan_simple(plan, node, "einsum", run, it, NULL);
+}
+
+/* ---------------------------------------------------------------- the way back */
+
+/* The gradient of one operand is the sum of the result's gradient with the other operands, over all
+ * labels but the operand's own. A label that only the operand has was summed: each of its elements
+ * has the same gradient. Of a diagonal, what lies beside it has none. */
+typedef struct einsum_back {
+    einsum sum;            /* its first operand is the result's gradient */
+    walk spread, place;    /* from the sum to the labels' extents, from there to the operand */
+    size_t sums, elements; /* elements of the sum, and of the labels' extents */
+} einsum_back;
+
+static pal_status run_back(const step *step)
+{
+    const einsum_back *it = step->state;
+    const float *data[EINSUM_MAX_OPERANDS];
+    float *sums = mem_array(it->sums, sizeof *sums);
+    float *spread = mem_array(it->elements, sizeof *spread);
+    pal_status status = sums && spread ? PAL_OK : fail_memory("an einsum");
+    for (size_t o = 0; o < it->sum.operands; o++)
+        data[o] = step->reads[o]->data;
+    memset(step->writes[0]->data, 0, step->writes[0]->bytes);
+    if (!status)
+        status = evaluate(&it->sum, data, sums);
+    if (!status && it->elements && it->sums) {
+        walk_copy(&it->spread, sizeof *sums, sums, spread);
+        walk_put(&it->place, sizeof *sums, spread, step->writes[0]->data);
+    }
+    free(sums);
+    free(spread);
+    return status;
+}
+
+static void add_operand(einsum *to, const uint8_t *labels, size_t rank, const int64_t *shape)
+{
+    const size_t o = to->operands++;
+    to->ranks[o] = rank;
+    memcpy(to->geometry.operands[o], labels, rank * sizeof *labels);
+    memcpy(to->shapes[o], shape, rank * sizeof *shape);
+}
+
+/* Whether an operand of the sum has the label in its full extent. */
+static bool found_in(const einsum *sum, uint8_t label)
+{
+    for (size_t o = 0; o < sum->operands; o++)
+        for (size_t d = 0; d < sum->ranks[o]; d++)
+            if (sum->geometry.operands[o][d] == label &&
+                sum->shapes[o][d] == sum->geometry.extent[label])
+                return true;
+    return false;
+}
+
+/* The operand's labels: those of extent 1 were broadcast, and are summed. */
+static void describe_places(einsum_back *to, const einsum *it, size_t operand)
+{
+    const size_t rank = it->ranks[operand];
+    const uint8_t *labels = it->geometry.operands[operand];
+    const int64_t *shape = it->shapes[operand];
+    int64_t own[PAL_MAX_RANK], extents[PAL_MAX_RANK], places[PAL_MAX_RANK];
+    int64_t strides[PAL_MAX_RANK], stride = 1;
+    size_t count = 0;
+    uint8_t kept[PAL_MAX_RANK];
+    row_major_strides(rank, shape, own);
+    to->elements = to->sums = 1;
+    for (size_t d = 0; d < rank; d++) {
+        if (shape[d] == 1)
+            continue;
+        size_t known = 0;
+        while (known < count && kept[known] != labels[d])
+            known++;
+        if (known == count) {
+            kept[count] = labels[d];
+            extents[count] = shape[d];
+            places[count++] = 0;
+            to->elements *= (size_t)shape[d];
+        }
+        places[known] += own[d];
+    }
+    for (size_t i = 0; i < count; i++)
+        if (found_in(&to->sum, kept[i]))
+            to->sum.geometry.output[to->sum.geometry.output_rank++] = kept[i];
+    for (size_t i = to->sum.geometry.output_rank, last = count; i-- > 0;) {
+        while (kept[--last] != to->sum.geometry.output[i])
+            strides[last] = 0;
+        strides[last] = stride;
+        stride *= extents[last];
+        if (!i)
+            while (last-- > 0)
+                strides[last] = 0;
+    }
+    if (!to->sum.geometry.output_rank)
+        memset(strides, 0, sizeof strides);
+    to->sums = (size_t)stride;
+    to->spread = walk_new(count, extents, strides, 0);
+    to->place = walk_new(count, extents, places, 0);
+}
+
+static pal_status back_to(plan *plan, const graph_node *node, const einsum *it, size_t operand)
+{
+    const graph_value *y = plan_output(plan, node, 0), *x = plan_input(plan, node, operand);
+    buffer *reads[STEP_MAX_BUFFERS], *share;
+    size_t count = 0;
+    einsum_back *back = plan_alloc(plan, sizeof *back);
+    if (!back)
+        return PAL_ERROR_MEMORY;
+    if (it->operands > STEP_MAX_BUFFERS)
+        return fail(PAL_ERROR_UNSUPPORTED, "the gradient of %zu operands", it->operands);
+    back->sum.geometry = it->geometry;
+    back->sum.geometry.output_rank = 0;
+    add_operand(&back->sum, it->geometry.output, it->geometry.output_rank, y->shape);
+    pal_status status = plan_gradient_in(plan, node->outputs[0], NULL, &reads[count++]);
+    for (size_t o = 0; !status && o < it->operands; o++) {
+        if (o == operand)
+            continue;
+        add_operand(&back->sum, it->geometry.operands[o], it->ranks[o], it->shapes[o]);
+        status = plan_buffer_in(plan, node->inputs[o], NULL, &reads[count++]);
+    }
+    if (status)
+        return status;
+    describe_places(back, it, operand);
+    status =
+        back_step(plan, node, "einsum's operand", run_back, back, NULL, x, reads, count, &share);
+    return status ? status : plan_add_gradient(plan, node->inputs[operand], share);
+}
+
+static pal_status backward(plan *plan, const graph_node *node)
+{
+    einsum *it;
+    pal_status status = describe(plan, node, &it);
+    for (size_t o = 0; !status && o < it->operands; o++)
+        if (plan_wants_gradient(plan, node->inputs[o]))
+            status = back_to(plan, node, it, o);
+    return status;
+}
+
+const op_kernel kernel_einsum = {forward, backward};

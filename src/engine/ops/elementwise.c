@@ -354,6 +354,16 @@ static pal_status backward_unary(plan *plan, const graph_node *node)
                       node->attributes.unary.beta);
 }
 
+static pal_status backward_binary(plan *plan, const graph_node *node)
+{
+    return back_binary(plan, node, node->attributes.binary.kind);
+}
+
+static pal_status backward_prelu(plan *plan, const graph_node *node)
+{
+    return back_binary(plan, node, BINARY_PRELU);
+}
+
 static pal_status backward_clip(plan *plan, const graph_node *node)
 {
     const graph_value *low = plan_input(plan, node, 1), *high = plan_input(plan, node, 2);
@@ -364,7 +374,7 @@ static pal_status backward_clip(plan *plan, const graph_node *node)
 }
 
 const op_kernel kernel_unary = {forward_unary, backward_unary};
-const op_kernel kernel_binary = {forward_binary, back_binary};
+const op_kernel kernel_binary = {forward_binary, backward_binary};
 const op_kernel kernel_clip = {forward_clip, backward_clip};
-const op_kernel kernel_prelu = {.forward = forward_prelu};
-const op_kernel kernel_select = {.forward = forward_select};
+const op_kernel kernel_prelu = {forward_prelu, backward_prelu};
+const op_kernel kernel_select = {forward_select, back_select};

@@ -268,4 +268,43 @@ static pal_status split(plan *plan, const graph_node *node)
     return status;
 }
 
-const op_kernel kernel_split = {split, NULL};
+/* The gradients of the parts side by side; of parts without any, zeros. */
+static pal_status run_split_back(const step *step)
+{
+    memset(step->writes[0]->data, 0, step->writes[0]->bytes);
+    return run(step);
+}
+
+static pal_status split_back(plan *plan, const graph_node *node)
+{
+    const graph_value *x = plan_input(plan, node, 0), *inputs[2] = {x, plan_input(plan, node, 1)};
+    size_t axis, inner;
+    int64_t *sizes = plan_alloc(plan, node->output_count * sizeof *sizes);
+    buffer *share, **reads = plan_alloc(plan, (node->output_count + 1) * sizeof *reads);
+    joining *it = joining_new(plan, node->output_count, false);
+    if (!sizes || !reads || !it)
+        return PAL_ERROR_MEMORY;
+    pal_status status = resolve_axis(node, node->attributes.split.axis, x->rank, &axis);
+    if (!status)
+        status = resolve_split(node, inputs, sizes);
+    if (status)
+        return status;
+    rows_of(it, x, axis, &inner);
+    for (size_t i = 0; !status && i < node->output_count; i++) {
+        it->widths[i] = inner * (size_t)sizes[i];
+        if (node->outputs[i] != GRAPH_NONE)
+            status = plan_gradient_in(plan, node->outputs[i], NULL, &reads[i]);
+    }
+    const size_t direct =
+        node->output_count < STEP_MAX_BUFFERS ? node->output_count : STEP_MAX_BUFFERS;
+    if (!status)
+        status =
+            back_step(plan, node, "concat", run_split_back, it, NULL, x, reads, direct, &share);
+    if (status)
+        return status;
+    plan_last_step(plan)->more = reads + direct;
+    plan_last_step(plan)->more_count = node->output_count - direct;
+    return plan_add_gradient(plan, node->inputs[0], share);
+}
+
+const op_kernel kernel_split = {split, split_back};

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "engine/ops/back.h"
 #include "engine/ops/batch_norm.h"
 #include "engine/ops/compute.h"
 #include "engine/ops/wide.h"
@@ -168,10 +169,11 @@ static pal_status run_groups(const step *step)
     return PAL_OK;
 }
 
-static pal_status plan_groups(plan *plan, const graph_node *node, int64_t groups)
+static pal_status describe_groups(plan *plan, const graph_node *node, int64_t groups,
+                                  group_state **out)
 {
     const graph_value *x = plan_input(plan, node, 0);
-    group_state *s = plan_alloc(plan, sizeof *s);
+    group_state *s = *out = plan_alloc(plan, sizeof *s);
     if (!s)
         return PAL_ERROR_MEMORY;
     if (groups < 1)
@@ -183,7 +185,14 @@ static pal_status plan_groups(plan *plan, const graph_node *node, int64_t groups
                        .epsilon = node->attributes.norm.epsilon};
     for (size_t i = 2; i < x->rank; i++)
         s->spatial *= x->shape[i];
-    return plan_simple(plan, node, "group norm", run_groups, s, NULL);
+    return PAL_OK;
+}
+
+static pal_status plan_groups(plan *plan, const graph_node *node, int64_t groups)
+{
+    group_state *s;
+    pal_status status = describe_groups(plan, node, groups, &s);
+    return status ? status : plan_simple(plan, node, "group norm", run_groups, s, NULL);
 }
 
 static pal_status forward_instance(plan *plan, const graph_node *node)
@@ -322,11 +331,11 @@ static bool parameters_fit(const plan *plan, const graph_node *node, const graph
     return true;
 }
 
-static pal_status plan_rows(plan *plan, const graph_node *node, row_norm kind)
+static pal_status describe_rows(plan *plan, const graph_node *node, row_norm kind, axes_state **out)
 {
     const graph_value *x = plan_input(plan, node, 0);
     bool axes[PAL_MAX_RANK];
-    axes_state *s = plan_alloc(plan, sizeof *s);
+    axes_state *s = *out = plan_alloc(plan, sizeof *s);
     if (!s)
         return PAL_ERROR_MEMORY;
     pal_status status = resolve_norm_axes(node, x->rank, axes);
@@ -346,6 +355,13 @@ static pal_status plan_rows(plan *plan, const graph_node *node, row_norm kind)
     s->together = s->together && parameters_fit(plan, node, x, first, s->count);
     if (!s->together && graph_elements(x))
         status = find_offsets(plan, node, x, axes, s);
+    return status;
+}
+
+static pal_status plan_rows(plan *plan, const graph_node *node, row_norm kind)
+{
+    axes_state *s;
+    pal_status status = describe_rows(plan, node, kind, &s);
     return status ? status : plan_simple(plan, node, "row norm", run_rows, s, NULL);
 }
 
@@ -364,76 +380,240 @@ static pal_status forward_lp(plan *plan, const graph_node *node)
     return plan_rows(plan, node, node->attributes.norm.p == 1 ? ROW_L1 : ROW_L2);
 }
 
-/* ---------------------------------------------------------------- local response */
+/* ---------------------------------------------------------------- the way back */
 
-typedef struct lrn_state {
-    int64_t batch, channels, spatial, size;
-    float alpha, beta, bias;
-} lrn_state;
+/* Of a row with the elements x, y = xhat scale + shift, xhat = (x - mean) factor, and g = dy scale:
+ *
+ *   dx = factor (g - a - xhat b), where for a layer norm a = mean g and b = mean g xhat, for the
+ *   RMS a = 0, for the L2 norm b = sum g xhat, and for the L1 norm, with b = sum g xhat, the sign
+ *   of x stands in the place of the last xhat
+ *
+ * unless the norm was so small that it was replaced: then dx = factor g. The gradient of scale is
+ * made of dy xhat. */
+typedef struct row_back {
+    row_norm kind;
+    row_factors f;
+    float a, b;
+} row_back;
 
-WIDE static void add_squares(int64_t n, const float *x, float *sum)
+/* Sums of g and g xhat over n elements; scale is one number if `scales` is NULL. */
+WIDE static void back_row_sums(int64_t n, const float *x, const float *dy, const float *scales,
+                               float scale, row_factors f, double sums[2])
 {
-    for (int64_t i = 0; i < n; i++)
-        sum[i] += x[i] * x[i];
-}
-
-/* y = x / (bias + alpha/size sum)^beta, where y holds the sum before. */
-WIDE static void divide_by_power(int64_t n, const float *x, float *y, const lrn_state *s)
-{
-    const float factor = s->alpha / (float)s->size;
-    if (s->beta == 0.75f) {
-        for (int64_t i = 0; i < n; i++) {
-            const float root = sqrtf(s->bias + factor * y[i]);
-            y[i] = x[i] / (root * sqrtf(root));
+    float g_lanes[LANES] = {0}, x_lanes[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++) {
+            const float g = dy[i + l] * (scales ? scales[i + l] : scale);
+            g_lanes[l] += g;
+            x_lanes[l] += g * ((x[i + l] - f.mean) * f.factor);
         }
-    } else {
-        for (int64_t i = 0; i < n; i++)
-            y[i] = x[i] / powf(s->bias + factor * y[i], s->beta);
+    for (; i < n; i++) {
+        const float g = dy[i] * (scales ? scales[i] : scale);
+        sums[0] += (double)g;
+        sums[1] += (double)(g * ((x[i] - f.mean) * f.factor));
+    }
+    for (int l = 0; l < LANES; l++) {
+        sums[0] += (double)g_lanes[l];
+        sums[1] += (double)x_lanes[l];
     }
 }
 
-static pal_status run_lrn(const step *step)
+static row_back row_back_of(row_norm kind, row_factors f, float epsilon, int64_t n,
+                            const double sums[2])
 {
-    const lrn_state *s = step->state;
-    const float *x = step->reads[0]->data;
-    float *y = step->writes[0]->data;
-    const int64_t before = (s->size - 1) / 2, after = s->size - 1 - before;
+    row_back r = {kind, f, 0, 0};
+    if (kind == ROW_LAYER)
+        r.a = (float)(sums[0] / (double)n);
+    if (kind == ROW_LAYER || kind == ROW_RMS)
+        r.b = (float)(sums[1] / (double)n);
+    else if (f.factor * epsilon < 1)
+        r.b = (float)sums[1];
+    return r;
+}
+
+/* dx and dy xhat; either may be NULL. */
+WIDE static void back_row(int64_t n, const float *x, const float *dy, const float *scales,
+                          float scale, row_back r, float *dx, float *products)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const float xhat = (x[i] - r.f.mean) * r.f.factor;
+        const float g = dy[i] * (scales ? scales[i] : scale);
+        const float along = r.kind == ROW_L1 ? (float)((x[i] > 0) - (x[i] < 0)) : xhat;
+        if (dx)
+            dx[i] = r.f.factor * (g - r.a - along * r.b);
+        if (products)
+            products[i] = dy[i] * xhat;
+    }
+}
+
+enum { BACK_G, BACK_X, BACK_SCALE }; /* reads */
+
+static float *rest_of(const buffer *buffer, int64_t at)
+{
+    return buffer ? (float *)buffer->data + at : NULL;
+}
+
+static pal_status run_groups_back(const step *step)
+{
+    const group_state *s = step->state;
+    const float *scale = data_of(step->reads[BACK_SCALE]);
+    const int64_t count = s->channels * s->spatial;
 #pragma omp parallel for schedule(static)
-    for (int64_t row = 0; row < s->batch * s->channels; row++) {
-        const int64_t c = row % s->channels, image = row - c;
-        const int64_t from = c > before ? c - before : 0;
-        const int64_t to = c + after < s->channels ? c + after : s->channels - 1;
-        float *sum = y + row * s->spatial;
-        memset(sum, 0, (size_t)s->spatial * sizeof *sum);
-        for (int64_t k = from; k <= to; k++)
-            add_squares(s->spatial, x + (image + k) * s->spatial, sum);
-        divide_by_power(s->spatial, x + row * s->spatial, sum, s);
+    for (int64_t row = 0; row < s->rows; row++) {
+        const float *x = rest_of(step->reads[BACK_X], row * count);
+        const float *dy = rest_of(step->reads[BACK_G], row * count);
+        const row_factors f = factors_of(ROW_LAYER, count, x, s->epsilon);
+        const int64_t first = row % s->groups * s->channels;
+        double sums[2] = {0, 0};
+        for (int64_t c = 0; c < s->channels; c++)
+            back_row_sums(s->spatial, x + c * s->spatial, dy + c * s->spatial, NULL,
+                          scale ? scale[first + c] : 1, f, sums);
+        const row_back r = row_back_of(ROW_LAYER, f, s->epsilon, count, sums);
+        for (int64_t c = 0; c < s->channels; c++)
+            back_row(s->spatial, x + c * s->spatial, dy + c * s->spatial, NULL,
+                     scale ? scale[first + c] : 1, r,
+                     rest_of(step->writes[0], row * count + c * s->spatial),
+                     rest_of(step->writes[1], row * count + c * s->spatial));
     }
     return PAL_OK;
 }
 
-static pal_status forward_lrn(plan *plan, const graph_node *node)
+/* Rows that lie together, with one row of scales. */
+static pal_status run_rows_back(const step *step)
+{
+    const axes_state *s = step->state;
+    const float *scale = data_of(step->reads[BACK_SCALE]);
+#pragma omp parallel for schedule(static)
+    for (int64_t row = 0; row < s->rows; row++) {
+        const float *x = rest_of(step->reads[BACK_X], row * s->count);
+        const float *dy = rest_of(step->reads[BACK_G], row * s->count);
+        const row_factors f = factors_of(s->kind, s->count, x, s->epsilon);
+        double sums[2] = {0, 0};
+        back_row_sums(s->count, x, dy, scale, 1, f, sums);
+        back_row(s->count, x, dy, scale, 1, row_back_of(s->kind, f, s->epsilon, s->count, sums),
+                 rest_of(step->writes[0], row * s->count),
+                 rest_of(step->writes[1], row * s->count));
+    }
+    return PAL_OK;
+}
+
+/* Rows that are gathered, each with scales of its own: into the room for five. */
+static pal_status run_scattered_back(const step *step)
+{
+    const axes_state *s = step->state;
+    const float *all_x = step->reads[BACK_X]->data, *all_dy = step->reads[BACK_G]->data;
+    const float *scale = data_of(step->reads[BACK_SCALE]);
+    const int64_t n = s->count;
+    float *x = step->scratch->data, *dy = x + n, *scales = dy + n, *dx = scales + n;
+    float *products = dx + n;
+    for (int64_t row = 0; row < s->rows; row++) {
+        const int64_t start = s->row_offset[row];
+        for (int64_t i = 0; i < n; i++) {
+            x[i] = all_x[start + s->element_offset[i]];
+            dy[i] = all_dy[start + s->element_offset[i]];
+            scales[i] = scale ? scale[s->parameter_row[0][row] + s->parameter_element[0][i]] : 1;
+        }
+        const row_factors f = factors_of(s->kind, n, x, s->epsilon);
+        double sums[2] = {0, 0};
+        back_row_sums(n, x, dy, scales, 1, f, sums);
+        back_row(n, x, dy, scales, 1, row_back_of(s->kind, f, s->epsilon, n, sums), dx, products);
+        for (int64_t i = 0; i < n; i++) {
+            if (step->writes[0])
+                ((float *)step->writes[0]->data)[start + s->element_offset[i]] = dx[i];
+            if (step->writes[1])
+                ((float *)step->writes[1]->data)[start + s->element_offset[i]] = products[i];
+        }
+    }
+    return PAL_OK;
+}
+
+/* The step for x and for the products that are summed to the scale's gradient; shift's is the sum
+ * of dy. Scale and shift broadcast with `behind` dimensions after theirs. */
+static pal_status plan_norm_back(plan *plan, const graph_node *node, void *state,
+                                 pal_status (*run)(const step *), size_t behind, int64_t room)
 {
     const graph_value *x = plan_input(plan, node, 0);
-    lrn_state *s = plan_alloc(plan, sizeof *s);
-    if (!s)
-        return PAL_ERROR_MEMORY;
-    *s = (lrn_state){.batch = x->shape[0],
-                     .channels = x->shape[1],
-                     .spatial = 1,
-                     .size = node->attributes.lrn.size,
-                     .alpha = node->attributes.lrn.alpha,
-                     .beta = node->attributes.lrn.beta,
-                     .bias = node->attributes.lrn.bias};
-    for (size_t i = 2; i < x->rank; i++)
-        s->spatial *= x->shape[i];
-    return plan_simple(plan, node, "local response norm", run_lrn, s, NULL);
+    const size_t scale = node->input_count > 1 ? node->inputs[1] : GRAPH_NONE;
+    const size_t shift = node->input_count > 2 ? node->inputs[2] : GRAPH_NONE;
+    buffer *reads[3] = {NULL}, *writes[2] = {NULL}, *scratch = NULL;
+    for (size_t i = 1; i < node->output_count; i++)
+        if (node->outputs[i] != GRAPH_NONE && plan_reaches(plan, node->outputs[i]))
+            return fail(PAL_ERROR_UNSUPPORTED, "its statistics have no gradient");
+    pal_status status = plan_gradient_in(plan, node->outputs[0], NULL, &reads[BACK_G]);
+    if (!status)
+        status = plan_buffer_in(plan, node->inputs[0], NULL, &reads[BACK_X]);
+    if (!status && scale != GRAPH_NONE)
+        status = plan_buffer_in(plan, scale, NULL, &reads[BACK_SCALE]);
+    for (size_t i = 0; !status && i < 2; i++)
+        if (plan_wants_gradient(plan, i ? scale : node->inputs[0]))
+            status = plan_new_temporary(plan, GRAPH_FLOAT, x->rank, x->shape, NULL, 0, &writes[i]);
+    if (!status && room)
+        status = plan_new_temporary(plan, GRAPH_FLOAT, 1, &room, NULL, 0, &scratch);
+    if (!status && (writes[0] || writes[1]) && graph_elements(x)) {
+        step *step = plan_add_step(plan, node, "norm's gradients", run, state, NULL);
+        if (!step)
+            return PAL_ERROR_MEMORY;
+        memcpy(step->reads, reads, sizeof reads);
+        memcpy(step->writes, writes, sizeof writes);
+        step->scratch = scratch;
+    }
+    if (!status && writes[0])
+        status = plan_add_gradient(plan, node->inputs[0], writes[0]);
+    if (!status && writes[1])
+        status = back_reduced(plan, node, scale, behind, writes[1]);
+    if (!status && plan_wants_gradient(plan, shift))
+        status = back_reduced(plan, node, shift, behind, reads[BACK_G]);
+    return status;
+}
+
+static pal_status back_groups(plan *plan, const graph_node *node, int64_t groups)
+{
+    group_state *s;
+    pal_status status = describe_groups(plan, node, groups, &s);
+    return status ? status
+                  : plan_norm_back(plan, node, s, run_groups_back,
+                                   plan_input(plan, node, 0)->rank - 2, 0);
+}
+
+static pal_status backward_instance(plan *plan, const graph_node *node)
+{
+    return back_groups(plan, node, plan_input(plan, node, 0)->shape[1]);
+}
+
+static pal_status backward_group(plan *plan, const graph_node *node)
+{
+    return back_groups(plan, node, node->attributes.norm.groups);
+}
+
+static pal_status back_rows(plan *plan, const graph_node *node, row_norm kind)
+{
+    axes_state *s;
+    pal_status status = describe_rows(plan, node, kind, &s);
+    if (status)
+        return status;
+    return plan_norm_back(plan, node, s, s->together ? run_rows_back : run_scattered_back, 0,
+                          s->together ? 0 : 5 * s->count);
+}
+
+static pal_status backward_layer(plan *plan, const graph_node *node)
+{
+    return back_rows(plan, node, ROW_LAYER);
+}
+
+static pal_status backward_rms(plan *plan, const graph_node *node)
+{
+    return back_rows(plan, node, ROW_RMS);
+}
+
+static pal_status backward_lp(plan *plan, const graph_node *node)
+{
+    return back_rows(plan, node, node->attributes.norm.p == 1 ? ROW_L1 : ROW_L2);
 }
 
 const op_kernel kernel_batch_norm = {forward_batch, batch_norm_back};
-const op_kernel kernel_instance_norm = {.forward = forward_instance};
-const op_kernel kernel_group_norm = {.forward = forward_group};
-const op_kernel kernel_layer_norm = {.forward = forward_layer};
-const op_kernel kernel_rms_norm = {.forward = forward_rms};
-const op_kernel kernel_lp_norm = {.forward = forward_lp};
-const op_kernel kernel_lrn = {.forward = forward_lrn};
+const op_kernel kernel_instance_norm = {forward_instance, backward_instance};
+const op_kernel kernel_group_norm = {forward_group, backward_group};
+const op_kernel kernel_layer_norm = {forward_layer, backward_layer};
+const op_kernel kernel_rms_norm = {forward_rms, backward_rms};
+const op_kernel kernel_lp_norm = {forward_lp, backward_lp};

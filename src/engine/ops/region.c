@@ -133,7 +133,7 @@ const op_kernel kernel_expand = {expand, expand_back};
 /* ---------------------------------------------------------------- tile */
 
 /* Each axis becomes two, repeats and extent, of which the repeats do not move the source. */
-static pal_status tile(plan *plan, const graph_node *node)
+static pal_status tile_walk(plan *plan, const graph_node *node, walk *out)
 {
     const graph_value *x = plan_input(plan, node, 0), *y = plan_output(plan, node, 0);
     int64_t own[PAL_MAX_RANK], shape[PAL_MAX_RANK], strides[PAL_MAX_RANK];
@@ -153,11 +153,28 @@ static pal_status tile(plan *plan, const graph_node *node)
             strides[rank++] = own[d];
         }
     }
-    walk walk = walk_new(rank, shape, strides, 0);
-    return add_copy(plan, node, "tile", &walk);
+    *out = walk_new(rank, shape, strides, 0);
+    return PAL_OK;
 }
 
-const op_kernel kernel_tile = {tile, NULL};
+static pal_status tile(plan *plan, const graph_node *node)
+{
+    walk walk;
+    pal_status status = tile_walk(plan, node, &walk);
+    return status ? status : add_copy(plan, node, "tile", &walk);
+}
+
+static pal_status tile_back(plan *plan, const graph_node *node)
+{
+    walk walk;
+    buffer *gradient;
+    pal_status status = tile_walk(plan, node, &walk);
+    if (!status)
+        status = plan_gradient_in(plan, node->outputs[0], NULL, &gradient);
+    return status ? status : back_sums(plan, node, node->inputs[0], &walk, gradient);
+}
+
+const op_kernel kernel_tile = {tile, tile_back};
 
 /* ---------------------------------------------------------------- pad */
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/ops/back.h"
 #include "engine/ops/ops.h"
 #include "graph/infer.h"
 
@@ -235,44 +236,56 @@ static bool is_idle(const graph_node *node, const resize_geometry *geometry, siz
             (geometry->roi_begin[axis] == 0 && geometry->roi_end[axis] == 1));
 }
 
-static pal_status forward(plan *plan, const graph_node *node)
+/* The passes of a node; *most: elements of the largest result of one. */
+static pal_status describe(plan *plan, const graph_node *node, resize **out, uint64_t *most)
 {
     const graph_value *x = plan_input(plan, node, 0), *inputs[4];
     resize_geometry geometry;
-    buffer *from, *to, *scratch = NULL;
-    resize *it = plan_alloc(plan, sizeof *it);
+    resize *it = *out = plan_alloc(plan, sizeof *it);
     if (!it)
         return PAL_ERROR_MEMORY;
     for (size_t i = 0; i < 4; i++)
         inputs[i] = plan_input(plan, node, i);
     pal_status status = resolve_resize(node, inputs, &geometry);
+    it->rank = x->rank;
+    it->extrapolation = node->attributes.resize.extrapolation;
+    memcpy(it->shape, x->shape, sizeof it->shape);
+    uint64_t elements = graph_elements(x);
+    *most = 0;
+    for (size_t d = 0; !status && d < x->rank && elements; d++) {
+        if (is_idle(node, &geometry, d, x->shape[d]))
+            continue;
+        axis_taps *taps = &it->passes[it->pass_count++];
+        taps->axis = d;
+        status = make_taps(plan, node, &geometry, x->shape[d], taps);
+        elements = elements / (uint64_t)x->shape[d] * (uint64_t)taps->to;
+        *most = elements > *most ? elements : *most;
+    }
+    return status;
+}
+
+static pal_status add_scratch(plan *plan, resize *it, uint64_t most, buffer **scratch)
+{
+    const int64_t shape = (int64_t)(2 * most);
+    *scratch = NULL;
+    it->half = (size_t)most;
+    return it->pass_count > 1 ? plan_new_temporary(plan, GRAPH_FLOAT, 1, &shape, NULL, 0, scratch)
+                              : PAL_OK;
+}
+
+static pal_status forward(plan *plan, const graph_node *node)
+{
+    buffer *from, *to, *scratch;
+    resize *it;
+    uint64_t most;
+    pal_status status = describe(plan, node, &it, &most);
     if (!status)
         status = plan_buffer_in(plan, node->inputs[0], NULL, &from);
     if (status)
         return status;
-    it->rank = x->rank;
-    it->extrapolation = node->attributes.resize.extrapolation;
-    memcpy(it->shape, x->shape, sizeof it->shape);
-    uint64_t elements = graph_elements(x), most = 0;
-    for (size_t d = 0; d < x->rank && elements; d++) {
-        if (is_idle(node, &geometry, d, x->shape[d]))
-            continue;
-        axis_taps *taps = &it->passes[it->pass_count];
-        taps->axis = d;
-        status = make_taps(plan, node, &geometry, x->shape[d], taps);
-        if (status)
-            return status;
-        it->pass_count++;
-        elements = elements / (uint64_t)x->shape[d] * (uint64_t)taps->to;
-        most = elements > most ? elements : most;
-    }
-    if (!it->pass_count && elements)
+    if (!it->pass_count && from->elements)
         return plan_new_view(plan, node->outputs[0], from);
-    if (it->pass_count > 1) {
-        const int64_t shape = (int64_t)(2 * most);
-        it->half = (size_t)most;
-        status = plan_new_temporary(plan, GRAPH_FLOAT, 1, &shape, NULL, 0, &scratch);
-    }
+    status = add_scratch(plan, it, most, &scratch);
     if (!status)
         status = plan_new_buffer(plan, node->outputs[0], NULL, &to);
     if (status)
@@ -286,4 +299,75 @@ static pal_status forward(plan *plan, const graph_node *node)
     return PAL_OK;
 }
 
-const op_kernel kernel_resize = {forward, NULL};
+/* ---------------------------------------------------------------- the way back */
+
+/* Each place hands its gradient to what it was made from, by the same weights. */
+static void back_pass(const axis_taps *taps, const float *from, float *to, int64_t outer,
+                      int64_t inner)
+{
+    memset(to, 0, (size_t)(outer * taps->from * inner) * sizeof *to);
+#pragma omp parallel for schedule(static) if (outer * taps->to * inner > PARALLEL_ELEMENTS)
+    for (int64_t o = 0; o < outer; o++)
+        for (int64_t place = 0; place < taps->to; place++) {
+            const float *g = from + (o * taps->to + place) * inner;
+            if (taps->outside && taps->outside[place])
+                continue;
+            for (int64_t t = place * taps->count; t < (place + 1) * taps->count; t++) {
+                float *row = to + (o * taps->from + taps->index[t]) * inner;
+                for (int64_t i = 0; i < inner; i++)
+                    row[i] += taps->weight[t] * g[i];
+            }
+        }
+}
+
+/* The passes in the opposite order. */
+static pal_status run_back(const step *step)
+{
+    const resize *it = step->state;
+    const float *from = step->reads[0]->data;
+    int64_t shape[PAL_MAX_RANK];
+    memcpy(shape, it->shape, sizeof shape);
+    for (size_t p = 0; p < it->pass_count; p++)
+        shape[it->passes[p].axis] = it->passes[p].to;
+    if (!step->reads[0]->elements)
+        memset(step->writes[0]->data, 0, step->writes[0]->bytes);
+    for (size_t p = it->pass_count; step->reads[0]->elements && p-- > 0;) {
+        const axis_taps *taps = &it->passes[p];
+        int64_t outer = 1, inner = 1;
+        float *to = p ? (float *)step->scratch->data + (p % 2) * it->half : step->writes[0]->data;
+        for (size_t d = 0; d < it->rank; d++) {
+            if (d < taps->axis)
+                outer *= shape[d];
+            else if (d > taps->axis)
+                inner *= shape[d];
+        }
+        back_pass(taps, from, to, outer, inner);
+        shape[taps->axis] = taps->from;
+        from = to;
+    }
+    return PAL_OK;
+}
+
+static pal_status backward(plan *plan, const graph_node *node)
+{
+    buffer *gradient, *share, *scratch;
+    resize *it;
+    uint64_t most;
+    pal_status status = describe(plan, node, &it, &most);
+    if (!status)
+        status = plan_gradient_in(plan, node->outputs[0], NULL, &gradient);
+    if (status)
+        return status;
+    if (!it->pass_count)
+        return plan_add_gradient_view(plan, node->inputs[0], gradient);
+    status = add_scratch(plan, it, most, &scratch);
+    if (!status)
+        status = back_step(plan, node, "resize's source", run_back, it, NULL,
+                           plan_input(plan, node, 0), &gradient, 1, &share);
+    if (status)
+        return status;
+    plan_last_step(plan)->scratch = scratch;
+    return plan_add_gradient(plan, node->inputs[0], share);
+}
+
+const op_kernel kernel_resize = {forward, backward};

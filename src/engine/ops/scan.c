@@ -1,4 +1,5 @@
 /* Running sums along an axis. */
+#include "engine/ops/back.h"
 #include "engine/ops/ops.h"
 #include "graph/infer.h"
 
@@ -39,11 +40,11 @@ static pal_status run(const step *step)
     return PAL_OK;
 }
 
-static pal_status forward(plan *plan, const graph_node *node)
+static pal_status scan_new(plan *plan, const graph_node *node, scan **out)
 {
     const graph_value *x = plan_input(plan, node, 0), *axis_value = plan_input(plan, node, 1);
     size_t axis;
-    scan *it = plan_alloc(plan, sizeof *it);
+    scan *it = *out = plan_alloc(plan, sizeof *it);
     if (!it)
         return PAL_ERROR_MEMORY;
     if (!axis_value || !axis_value->constant || axis_value->type != GRAPH_INT ||
@@ -61,7 +62,25 @@ static pal_status forward(plan *plan, const graph_node *node)
         else if (d > axis)
             it->inner *= x->shape[d];
     }
-    return plan_simple(plan, node, "running sum", run, it, NULL);
+    return PAL_OK;
 }
 
-const op_kernel kernel_cumsum = {forward, NULL};
+static pal_status forward(plan *plan, const graph_node *node)
+{
+    scan *it;
+    pal_status status = scan_new(plan, node, &it);
+    return status ? status : plan_simple(plan, node, "running sum", run, it, NULL);
+}
+
+/* An element is part of the sums from it on: the running sum from the other end. */
+static pal_status backward(plan *plan, const graph_node *node)
+{
+    scan *it;
+    pal_status status = scan_new(plan, node, &it);
+    if (status)
+        return status;
+    it->reverse = !it->reverse;
+    return back_source(plan, node, "running sum", run, it, NULL, 0);
+}
+
+const op_kernel kernel_cumsum = {forward, backward};

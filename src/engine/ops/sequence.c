@@ -1,6 +1,7 @@
 /* Sequences of different lengths in one batch: their beginnings reversed, the rest left. */
 #include <string.h>
 
+#include "engine/ops/back.h"
 #include "engine/ops/ops.h"
 
 typedef struct reversal {
@@ -29,19 +30,33 @@ static pal_status run(const step *step)
     return PAL_OK;
 }
 
-static pal_status forward(plan *plan, const graph_node *node)
+static reversal *reversal_new(plan *plan, const graph_node *node)
 {
     const graph_value *x = plan_input(plan, node, 0);
     reversal *it = plan_alloc(plan, sizeof *it);
     if (!it)
-        return PAL_ERROR_MEMORY;
+        return NULL;
     it->batch_first = node->attributes.sequence.batch_axis == 0;
     it->batch = x->shape[it->batch_first ? 0 : 1];
     it->time = x->shape[it->batch_first ? 1 : 0];
     it->inner = graph_type_size(x->type);
     for (size_t d = 2; d < x->rank; d++)
         it->inner *= (size_t)x->shape[d];
-    return plan_simple(plan, node, "reverse sequence", run, it, NULL);
+    return it;
 }
 
-const op_kernel kernel_reverse_sequence = {forward, NULL};
+static pal_status forward(plan *plan, const graph_node *node)
+{
+    reversal *it = reversal_new(plan, node);
+    return it ? plan_simple(plan, node, "reverse sequence", run, it, NULL) : PAL_ERROR_MEMORY;
+}
+
+/* Reversed once more. */
+static pal_status backward(plan *plan, const graph_node *node)
+{
+    reversal *it = reversal_new(plan, node);
+    return it ? back_source(plan, node, "reverse sequence", run, it, &node->inputs[1], 1)
+              : PAL_ERROR_MEMORY;
+}
+
+const op_kernel kernel_reverse_sequence = {forward, backward};

@@ -236,8 +236,10 @@ static float pair_slope_at(binary_kind kind, bool second, float a, float b)
         return a > 0 ? powf(a, b) * logf(a) : 0;
     case BINARY_MIN: return a == b ? 0.5F : (second ? b < a : a < b);
     case BINARY_MAX: return a == b ? 0.5F : (second ? b > a : a > b);
-    case BINARY_MOD:
-    case BINARY_FMOD: return second ? 0 : 1;
+    case BINARY_MOD: return second ? -floorf(a / b) : 1;
+    case BINARY_FMOD: return second ? -truncf(a / b) : 1;
+    case BINARY_FLOOR_DIV: return 0;
+    case BINARY_KIND_COUNT: /* BINARY_PRELU */ return a < 0 ? (second ? a : b) : !second;
     default: return 1;
     }
 }
@@ -291,11 +293,10 @@ static bool same_shape(const graph_value *a, const graph_value *b)
 }
 
 /* Gradients by a, then by b. */
-pal_status back_binary(plan *plan, const graph_node *node)
+pal_status back_binary(plan *plan, const graph_node *node, binary_kind kind)
 {
     const graph_value *y = plan_output(plan, node, 0);
     const graph_value *a = plan_input(plan, node, 0), *b = plan_input(plan, node, 1);
-    const binary_kind kind = node->attributes.binary.kind;
     pal_status status = PAL_OK;
     for (int second = 0; !status && second < 2; second++) {
         const size_t value = node->inputs[second];
@@ -336,6 +337,58 @@ pal_status back_binary(plan *plan, const graph_node *node)
                 back_step(plan, node, "slope of pairs", run_pair, it, NULL, y, operands, 3, &share);
         if (!status)
             status = back_reduced(plan, node, value, 0, share);
+    }
+    return status;
+}
+
+/* ---------------------------------------------------------------- select */
+
+typedef struct chosen {
+    bool first;
+    walk condition;
+} chosen;
+
+static pal_status run_chosen(const step *step)
+{
+    const chosen *it = step->state;
+    const float *dy = step->reads[0]->data;
+    unsigned char *condition = step->scratch->data;
+    float *to = step->writes[0]->data;
+    const int64_t count = (int64_t)step->writes[0]->elements;
+    if (!count)
+        return PAL_OK;
+    walk_copy(&it->condition, 1, step->reads[1]->data, condition);
+    for (int64_t i = 0; i < count; i++)
+        to[i] = (condition[i] != 0) == it->first ? dy[i] : 0;
+    return PAL_OK;
+}
+
+/* To each of the two the gradient where it was chosen. */
+pal_status back_select(plan *plan, const graph_node *node)
+{
+    const graph_value *y = plan_output(plan, node, 0), *condition = plan_input(plan, node, 0);
+    pal_status status = PAL_OK;
+    int64_t strides[PAL_MAX_RANK];
+    strides_in(condition, y, strides);
+    for (size_t i = 1; !status && i < 3; i++) {
+        buffer *reads[2], *share;
+        if (!plan_wants_gradient(plan, node->inputs[i]))
+            continue;
+        chosen *it = plan_alloc(plan, sizeof *it);
+        if (!it)
+            return PAL_ERROR_MEMORY;
+        *it = (chosen){i == 1, walk_new(y->rank, y->shape, strides, 0)};
+        status = plan_gradient_in(plan, node->outputs[0], NULL, &reads[0]);
+        if (!status)
+            status = plan_buffer_in(plan, node->inputs[0], NULL, &reads[1]);
+        if (!status)
+            status =
+                back_step(plan, node, "where chosen", run_chosen, it, NULL, y, reads, 2, &share);
+        if (!status)
+            status = plan_new_temporary(plan, GRAPH_BOOL, y->rank, y->shape, NULL, 0,
+                                        &plan_last_step(plan)->scratch);
+        if (!status)
+            status = back_reduced(plan, node, node->inputs[i], 0, share);
     }
     return status;
 }

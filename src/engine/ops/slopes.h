@@ -8,7 +8,9 @@
 float unary_slope(unary_kind kind, float alpha, float beta, float x);
 
 pal_status back_unary(plan *plan, const graph_node *node, unary_kind kind, float alpha, float beta);
-pal_status back_binary(plan *plan, const graph_node *node);
+/* BINARY_PRELU (loops.h) is a kind here, too. */
+pal_status back_binary(plan *plan, const graph_node *node, binary_kind kind);
+pal_status back_select(plan *plan, const graph_node *node);
 /* Undoes what graph_fuse_training() fused to a product: from here on the gradient of the node's
  * output is that of the product itself. */
 pal_status back_posts(plan *plan, const graph_node *node);

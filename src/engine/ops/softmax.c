@@ -1,6 +1,55 @@
 /* Softmax along an axis, or its logarithm. */
+#include <math.h>
+
+#include "engine/ops/back.h"
 #include "engine/ops/compute.h"
 #include "graph/infer.h"
+
+/* What is before the axis, the axis, and what is after it. */
+typedef struct slab {
+    int64_t outer, extent, inner;
+    bool logarithm;
+} slab;
+
+/* dx = y (dy - sum y dy), and of the logarithm dx = dy - e^y sum dy. */
+static pal_status run_back(const step *step)
+{
+    const slab *it = step->state;
+    const bool logarithm = it->logarithm;
+    const int64_t n = it->extent, stride = it->inner;
+#pragma omp parallel for schedule(static) if (it->outer * n * stride > 4096)
+    for (int64_t row = 0; row < it->outer * it->inner; row++) {
+        const int64_t start = row / stride * n * stride + row % stride;
+        const float *dy = (const float *)step->reads[0]->data + start;
+        const float *y = (const float *)step->reads[1]->data + start;
+        float *dx = (float *)step->writes[0]->data + start;
+        double sum = 0;
+        for (int64_t i = 0; i < n; i++)
+            sum += logarithm ? (double)dy[i * stride] : (double)dy[i * stride] * y[i * stride];
+        const float mean = (float)sum;
+        for (int64_t i = 0; i < n; i++)
+            dx[i * stride] = logarithm ? dy[i * stride] - expf(y[i * stride]) * mean
+                                       : y[i * stride] * (dy[i * stride] - mean);
+    }
+    return PAL_OK;
+}
+
+static pal_status backward(plan *plan, const graph_node *node)
+{
+    const graph_value *x = plan_input(plan, node, 0);
+    size_t axis;
+    slab *it = plan_alloc(plan, sizeof *it);
+    if (!it)
+        return PAL_ERROR_MEMORY;
+    pal_status status = resolve_axis(node, node->attributes.softmax.axis, x->rank, &axis);
+    if (status)
+        return status;
+    *it = (slab){1, x->shape[axis], 1, node->attributes.softmax.logarithm};
+    for (size_t i = 0; i < x->rank; i++)
+        if (i != axis)
+            *(i < axis ? &it->outer : &it->inner) *= x->shape[i];
+    return back_source(plan, node, "softmax's source", run_back, it, &node->outputs[0], 1);
+}
 
 static pal_status forward(plan *plan, const graph_node *node)
 {
@@ -33,4 +82,4 @@ static pal_status forward(plan *plan, const graph_node *node)
     return status;
 }
 
-const op_kernel kernel_softmax = {.forward = forward};
+const op_kernel kernel_softmax = {forward, backward};

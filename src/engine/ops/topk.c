@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/ops/back.h"
 #include "engine/ops/ops.h"
 #include "graph/infer.h"
 
@@ -111,13 +112,35 @@ static pal_status run(const step *step)
     return PAL_OK;
 }
 
-static pal_status forward(plan *plan, const graph_node *node)
+/* The gradients of the chosen values go to where they came from: they are chosen anew. */
+static pal_status run_back(const step *step)
+{
+    const topk *it = step->state;
+    const buffer *x = step->reads[1];
+    const float *dy = step->reads[0]->data;
+    float *dx = step->writes[0]->data;
+    candidate *heap = mem_array((size_t)it->k, sizeof *heap);
+    if (!heap)
+        return fail_memory("the largest values");
+    memset(dx, 0, step->writes[0]->bytes);
+    for (int64_t o = 0; o < it->outer; o++)
+        for (int64_t i = 0; i < it->inner; i++) {
+            const int64_t start = o * it->extent * it->inner + i;
+            select_best(it, x, start, heap);
+            for (int64_t e = 0; e < it->k; e++)
+                dx[start + heap[e].index * it->inner] = dy[(o * it->k + e) * it->inner + i];
+        }
+    free(heap);
+    return PAL_OK;
+}
+
+static pal_status topk_new(plan *plan, const graph_node *node, topk **out)
 {
     const graph_value *x = plan_input(plan, node, 0);
     const graph_value *y =
         plan_output(plan, node, 0) ? plan_output(plan, node, 0) : plan_output(plan, node, 1);
     size_t axis;
-    topk *it = plan_alloc(plan, sizeof *it);
+    topk *it = *out = plan_alloc(plan, sizeof *it);
     if (!it)
         return PAL_ERROR_MEMORY;
     pal_status status = resolve_axis(node, node->attributes.topk.axis, x->rank, &axis);
@@ -130,7 +153,22 @@ static pal_status forward(plan *plan, const graph_node *node)
         else if (d > axis)
             it->inner *= x->shape[d];
     }
-    return plan_simple(plan, node, "top k", run, it, NULL);
+    return PAL_OK;
 }
 
-const op_kernel kernel_topk = {forward, NULL};
+static pal_status forward(plan *plan, const graph_node *node)
+{
+    topk *it;
+    pal_status status = topk_new(plan, node, &it);
+    return status ? status : plan_simple(plan, node, "top k", run, it, NULL);
+}
+
+static pal_status backward(plan *plan, const graph_node *node)
+{
+    topk *it;
+    pal_status status = topk_new(plan, node, &it);
+    return status ? status
+                  : back_source(plan, node, "top k's source", run_back, it, &node->inputs[0], 1);
+}
+
+const op_kernel kernel_topk = {forward, backward};

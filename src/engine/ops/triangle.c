@@ -1,6 +1,7 @@
 /* The upper or lower triangle of matrices; the rest becomes zero. */
 #include <string.h>
 
+#include "engine/ops/back.h"
 #include "engine/ops/ops.h"
 
 typedef struct triangle {
@@ -39,15 +40,28 @@ static pal_status run(const step *step)
     return PAL_OK;
 }
 
-static pal_status forward(plan *plan, const graph_node *node)
+static triangle *triangle_new(plan *plan, const graph_node *node)
 {
     const graph_value *x = plan_input(plan, node, 0);
     triangle *it = plan_alloc(plan, sizeof *it);
-    if (!it)
-        return PAL_ERROR_MEMORY;
-    *it = (triangle){node->attributes.trilu.upper, x->shape[x->rank - 2], x->shape[x->rank - 1],
-                     graph_type_size(x->type)};
-    return plan_simple(plan, node, "triangle", run, it, NULL);
+    if (it)
+        *it = (triangle){node->attributes.trilu.upper, x->shape[x->rank - 2], x->shape[x->rank - 1],
+                         graph_type_size(x->type)};
+    return it;
 }
 
-const op_kernel kernel_trilu = {forward, NULL};
+static pal_status forward(plan *plan, const graph_node *node)
+{
+    triangle *it = triangle_new(plan, node);
+    return it ? plan_simple(plan, node, "triangle", run, it, NULL) : PAL_ERROR_MEMORY;
+}
+
+/* What became zero has no gradient. */
+static pal_status backward(plan *plan, const graph_node *node)
+{
+    triangle *it = triangle_new(plan, node);
+    const size_t k = node->input_count > 1 ? node->inputs[1] : GRAPH_NONE;
+    return it ? back_source(plan, node, "triangle", run, it, &k, 1) : PAL_ERROR_MEMORY;
+}
+
+const op_kernel kernel_trilu = {forward, backward};
