@@ -7,9 +7,9 @@
 
 enum { LANES = 8 };
 
-double mixture_reach(double threshold)
+double mixture_reach(unsigned k, double threshold)
 {
-    return threshold > 0 ? fmax(25, 2 - log(threshold)) : 36;
+    return threshold > 0 ? fmax(17 + log(k), 2 - log(threshold)) : 36;
 }
 
 /* e^x for x <= 0, to 1e-15 of it: 2^n e^r with |r| <= log(2) / 2. Below -700, e^-700. */

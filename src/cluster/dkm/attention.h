@@ -28,9 +28,9 @@ typedef struct mixture {
     double bonus;     /* which its squared distances are reduced by */
 } mixture;
 
-/* The reach that loses no digits of single precision: terms left out of a softmax of 256 are below
- * 1e-8 of it together, and far below the threshold. */
-double mixture_reach(double threshold);
+/* The reach that loses no digits of single precision: all terms left out of a softmax of k are
+ * below 4e-8 of it together, and each far below the threshold. */
+double mixture_reach(unsigned k, double threshold);
 
 typedef struct attention {
     unsigned count;                  /* rows: centroids with attention */
@@ -44,24 +44,24 @@ typedef struct attention {
 void attend(const mixture *m, const double *points, bool ordered, attention *a);
 
 /* What the points give to sums, each `mass` times: to sums[j * (dim + 1)] the excess of centroid j
- * (6), behind it excess times point (7). */
+ * behind it excess times point (4). */
 void attention_sums(const attention *a, const double *points, const double *mass, size_t dim,
                     double *sums);
-/* inertia: mass times least distance (8). */
+/* Inertia: mass times least distance. */
 double attention_inertia(const attention *a, const double *mass);
 
-/* outputs[c * BLOCK + b] = sum_j a_bj table_j (5); rest: the threshold times the table's sum, for
+/* outputs[c * BLOCK + b] = sum_j a_bj table_j (6); rest: the threshold times the table's sum, for
  * each component. */
 void attention_mix(const attention *a, const double *table, const double *rest, size_t dim,
                    double *outputs);
 
-/* sums[j * dim + c] += excess times incoming gradient (10), of which component c of point b is
+/* sums[j * dim + c] += excess times incoming gradient (7), of which component c of point b is
  * incoming[c * BLOCK + b]. */
 void attention_gather(const attention *a, const double *incoming, size_t dim, double *sums);
 
 /* One iteration back. */
 typedef struct retreat {
-    const double *slope;  /* alpha (12): k x dim */
+    const double *slope;  /* alpha (8): k x dim */
     const double *offset; /* beta: of each centroid, alpha times unrounded centroid */
     const double *rest;   /* z times the sum of all slopes (dim numbers), then of all offsets */
     const double *table;  /* what outputs were mixed from, if this was the last iteration; or NULL,
@@ -70,8 +70,8 @@ typedef struct retreat {
     const double *mass;
     double *sums;     /* gradient of this iteration's centroids, added: k x dim; NULL: not
                          wanted */
-    double *by_mass;  /* receives the gradient of each point's mass (14); may be NULL */
-    double *by_point; /* receives that of the points (15), like points; may be NULL */
+    double *by_mass;  /* receives the gradient of each point's mass (12); may be NULL */
+    double *by_point; /* receives that of the points (11), like points; may be NULL */
 } retreat;
 
 /* Uses up a->excess. */

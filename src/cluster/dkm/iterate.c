@@ -41,7 +41,7 @@ static double find_moments(pass pass, double *totals)
 
 /* ---------------------------------------------------------------- iterations */
 
-/* The centroids that iteration t leads to (9). */
+/* The centroids that iteration t leads to (5). */
 static void update(const dkm *d, size_t group, unsigned t, const double *sums, const double *totals)
 {
     const dkm_config *c = &d->config;
@@ -104,7 +104,7 @@ mixture mixture_at(const dkm *d, size_t group, unsigned t)
         .centroid = path_at(d, group, t),
         .tau = g->tau,
         .threshold = c->zero_threshold,
-        .reach = mixture_reach(c->zero_threshold),
+        .reach = mixture_reach(c->clusters, c->zero_threshold),
         .zero = g->zero,
         .bonus = c->prune_threshold,
     };

@@ -43,7 +43,7 @@ static const double *incoming_of(const pass *pass, const iteration *it, const bl
     return b->room;
 }
 
-/* The gradient of the centroids that outputs were mixed from (10): excess for each centroid, and
+/* The gradient of the centroids that outputs were mixed from (7): excess for each centroid, and
  * the plain sum. */
 static void gather(const pass *pass, const block *b, double *sums)
 {
@@ -86,7 +86,7 @@ static void step_back(const pass *pass, const block *b, double *sums)
         to[i] = it->first ? b->more[i] : to[i] + b->more[i];
 }
 
-/* Slopes and offsets of iteration t, from the gradient of the centroids that it led to (12). */
+/* Slopes and offsets of iteration t, from the gradient of the centroids that it led to (8). */
 static void make_slopes(const dkm *d, size_t group, unsigned t, const double *gradient,
                         double *slope, double *offset, double *rest)
 {
