@@ -12,12 +12,13 @@ static double half_cosine(double part)
 
 /* Up from 1/25 of the rate in the first three tenths, down to 1/250,000, as PyTorch's OneCycleLR.
  */
-static double one_cycle(double part)
+static double one_cycle(double step, double steps)
 {
-    static const double rise = 0.3, begin = 1.0 / 25, end = 1.0 / 250000;
-    if (part < rise)
-        return begin + (1 - begin) * (1 - half_cosine(part / rise));
-    return end + (1 - end) * half_cosine((part - rise) / (1 - rise));
+    static const double begin = 1.0 / 25, end = 1.0 / 250000;
+    const double top = fmax(0.3 * steps - 1, 0), last = fmax(steps - 1, 1);
+    if (step < top)
+        return begin + (1 - begin) * (1 - half_cosine(step / top));
+    return end + (1 - end) * half_cosine((step - top) / (last - top));
 }
 
 double schedule_lr(const recipe *recipe, uint64_t step, uint64_t steps)
@@ -25,7 +26,7 @@ double schedule_lr(const recipe *recipe, uint64_t step, uint64_t steps)
     const double warm = recipe->warmup * (double)steps, at = (double)step + 1;
     const double part = ((double)step - warm) / fmax((double)steps - warm, 1);
     if (recipe->schedule == SCHEDULE_ONE_CYCLE)
-        return recipe->lr * one_cycle((double)step / (double)steps);
+        return recipe->lr * one_cycle((double)step, (double)steps);
     if (at < warm)
         return recipe->lr * at / warm;
     switch (recipe->schedule) {
