@@ -31,7 +31,7 @@ pal_status pal_compress_method(pal_model *model, const pal_options *options,
     if (!method)
         return pal_compress(model, options, progress, user, report);
     const method_settings *settings = &method->settings;
-    if (!data && (settings->method == METHOD_LAYERWISE || corrects(settings, data)))
+    if (!data && (settings->method == METHOD_LAYERWISE || method_corrects(settings, data)))
         return fail(PAL_ERROR_ARGUMENT, "%s needs data",
                     settings->method == METHOD_LAYERWISE ? "method layerwise" : "correct");
     switch (settings->method) {
