@@ -152,10 +152,11 @@ int report_failure(pal_status status);
 
 /* Opens what --data names, and reads --batch, --threads and --output. Returns 0 or an exit code. */
 int open_data(const arguments *arguments, pal_data **data, pal_score_options *options);
-/* Starts the program anew with another setting of GNU's OpenMP, if its user has chosen none: threads
- * that wait for others sleep after some microseconds. By default they spin for milliseconds, which
- * gains 3 % on an idle machine, and on one where others work too makes models many times slower: who
- * spins has used up his time when there is work. The setting is only read when a program starts. */
+/* Starts the program anew with another setting of GNU's OpenMP, if its user has chosen none:
+ * threads that wait for others sleep after some microseconds. By default they spin for
+ * milliseconds, which gains 3 % on an idle machine, and on one where others work too makes models
+ * many times slower: who spins has used up his time when there is work. The setting is only read
+ * when a program starts. */
 void wait_briefly(char **argv);
 /* The most memory that the process has had resident, in bytes. */
 uint64_t peak_bytes(void);

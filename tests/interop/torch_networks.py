@@ -31,8 +31,9 @@ class CenterNet(nn.Module):
         features = self.enlarge(self.trunk(image))
         points, sizes, offsets = (head(features) for head in self.heads)
         points = points.sigmoid()
+        # What compares them with the points would turn a rounding error into a large one.
         peaks = nn.functional.max_pool2d(points, 3, stride=1, padding=1)
-        return points * (peaks == points), sizes, offsets
+        return points, peaks, sizes, offsets
 
 
 def settle(network, image):
@@ -50,6 +51,9 @@ def settle(network, image):
 def make(name):
     torch.manual_seed(0)
     network = CenterNet() if name == "centernet" else getattr(torchvision.models, name)(weights=None)
+    for parameter in network.parameters():  # some heads begin with zeros, and would give nothing else
+        if parameter.dim() > 1 and not parameter.any():
+            nn.init.normal_(parameter, std=0.02)
     network.eval()
     settle(network, torch.randn(4, 3, 224, 224))
     return network
