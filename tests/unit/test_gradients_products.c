@@ -41,8 +41,8 @@ static void attentions(void **state)
     (void)state;
     for (int variant = 0; variant < 6; variant++) {
         bench b = bench_new(30 + (uint64_t)variant);
-        const op_attributes a = {.attention = {.scale = variant & 1 ? 0.4F : 0,
-                                               .causal = variant == 2}};
+        const op_attributes a = {
+            .attention = {.scale = variant & 1 ? 0.4F : 0, .causal = variant == 2}};
         const int64_t rows = variant == 1 ? 70 : 5, heads = variant == 3 ? 1 : 2;
         const size_t q = any_of(&b, true, 4, SHAPE(2, 2, rows, 3));
         const size_t k = any_of(&b, true, 4, SHAPE(2, heads, 6, 3));
@@ -50,8 +50,8 @@ static void attentions(void **state)
         size_t inputs[4] = {q, k, v, GRAPH_NONE};
         if (variant >= 4)
             inputs[3] = any_of(&b, true, 3, variant == 4 ? SHAPE(2, rows, 6) : SHAPE(1, 1, 6));
-        const size_t y = unary(&b, UNARY_TANH, 0, 0,
-                               add(&b, OP_ATTENTION, &a, variant >= 4 ? 4 : 3, inputs));
+        const size_t y =
+            unary(&b, UNARY_TANH, 0, 0, add(&b, OP_ATTENTION, &a, variant >= 4 ? 4 : 3, inputs));
         for (size_t i = 0; i < (variant >= 4 ? 4 : 3); i++)
             check(&b, y, inputs[i]);
         bench_free(&b);
