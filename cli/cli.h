@@ -224,10 +224,12 @@ json_t *json_from_report(const pal_report *report, const totals *totals);
 json_t *json_from_model(pal_model *model, const pal_options *options);
 json_t *json_from_score(const pal_score *score, uint64_t peak_bytes);
 json_t *json_from_comparison(const pal_comparison *comparison);
-/* Building JSON; what was lost for want of memory is remembered by json_write(). Both take over the
- * reference to the value. */
+/* Building JSON; json_write() refuses to write if anything was lost for want of memory. Both take
+ * over the reference to the value. */
 void json_put(json_t *object, const char *key, json_t *value);
 void json_append(json_t *array, json_t *value);
+/* Whether nothing was lost so far. */
+bool json_complete(void);
 /* A string from a file: bytes that are no UTF-8 become question marks. */
 void json_put_text(json_t *object, const char *key, const char *text);
 /* JSON has no infinity: null. */

@@ -37,6 +37,11 @@ json_t *json_finite(double value)
     return isfinite(value) ? json_real(value) : json_null();
 }
 
+bool json_complete(void)
+{
+    return !incomplete;
+}
+
 void json_put_text(json_t *object, const char *key, const char *from)
 {
     json_put(object, key, text(from));

@@ -113,8 +113,12 @@ int report_runs_add_file(report_runs *runs, const char *path)
         say_error("%s: cannot open: %s", path, strerror(errno));
         return EXIT_BAD_INPUT;
     }
+    errno = 0;
     json_t *json = json_loadf(file, 0, &error);
+    const bool memory = json || errno != ENOMEM; /* jansson's error does not always tell */
     fclose(file);
+    if (!memory)
+        return no_memory();
     const bool run =
         json_is_object(json) && !json_object_get(json, "step") && !json_object_get(json, "epoch");
     if (run)
@@ -217,7 +221,7 @@ int report_runs_write(report_runs *runs, const char *path)
     for (size_t i = 0; fine && i < runs->count; i++)
         fine = run_from_json(&runs->memory, runs->entries[i].json, runs->entries[i].path,
                              &runs->entries[i].shown);
-    if (!fine || !name_series(runs))
+    if (!fine || !name_series(runs) || !json_complete())
         return no_memory();
     const int code = place_scores(runs);
     if (code)

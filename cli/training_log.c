@@ -110,5 +110,10 @@ json_t *training_log_read(const char *path)
         rows = read_csv(file, path, line);
     }
     fclose(file);
+    if (rows && !json_complete()) {
+        say_error("%s: out of memory reading the log", path);
+        json_decref(rows);
+        rows = NULL;
+    }
     return rows;
 }

@@ -18,8 +18,8 @@ Size of the float16 package, all its files, divided by that of the palettized on
 table in Core ML Tools' documentation. *per tensor*: N bit and one look-up table for every weight that
 is large enough (2048 elements), beside coremltools {version} on the same package. *our configuration*
 reaches the published ratio: where that is lower than N bit everywhere, it spends the room on the
-smallest layers, which are those of the first stages and the depthwise ones, and which palettization
-hurts most; where it is higher, some layers get fewer bits.
+smallest layers (those of the first stages and the depthwise ones), which cost least to keep; where
+it is higher, some layers get fewer bits.
 
 | network | bits | published | per tensor | coremltools, per tensor | our configuration | what it does |
 |---|---|---|---|---|---|---|
