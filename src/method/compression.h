@@ -25,12 +25,12 @@
 typedef struct target {
     settings settings;
     plan plan;
-    bool wanted;   /* to be palettized; may turn false when its values are seen */
+    bool wanted;        /* to be palettized; may turn false when its values are seen */
     bool channel_scale; /* its palette has a scale for each channel: target_scale_channels() */
-    bool solved;   /* its palette is there already: another method than clustering found it */
-    size_t source; /* the weight whose palette it shares; itself if none */
-    void *dense;   /* not wanted: values that are to take the place of its own, in scratch memory
-                      and of its type, with plan.remark saying why; or NULL */
+    bool solved;        /* its palette is there already: another method than clustering found it */
+    size_t source;      /* the weight whose palette it shares; itself if none */
+    void *dense; /* not wanted: values that are to take the place of its own, in scratch memory
+                    and of its type, with plan.remark saying why; or NULL */
     grid grid;
     unsigned nbits;
     const void *values;            /* as stored */

@@ -43,8 +43,8 @@ static pal_status compress_sensitive(pal_model *model, const pal_options *option
     if (!status && *method->save_sensitivity)
         status = pal_sensitivity_save(sensitivity, method->save_sensitivity);
     if (!status && corrects(method, data))
-        status = layerwise_compress(model, options, method, sensitivity, data, progress, user,
-                                    report);
+        status =
+            layerwise_compress(model, options, method, sensitivity, data, progress, user, report);
     else if (!status)
         status = pal_compress_sensitive(model, options, sensitivity, progress, user, report);
     pal_sensitivity_free(sensitivity);

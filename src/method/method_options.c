@@ -32,8 +32,10 @@ typedef struct row {
 
 static const row table[] = {
     {{"method", METHODS, "kmeans", METHODS,
-      "How tables are chosen. kmeans: from the weights alone. sensitive: an error counts as much as "
-      "the loss feels it, measured on samples or read from a file (load_sensitivity). layerwise: layer after layer, "
+      "How tables are chosen. kmeans: from the weights alone. sensitive: an error counts as much "
+      "as "
+      "the loss feels it, measured on samples or read from a file (load_sensitivity). layerwise: "
+      "layer after layer, "
       "such that with the inputs that the compressed network gives it, each computes what it did; "
       "needs samples, but no labels."},
      VALUE_CHOICE,
@@ -55,7 +57,12 @@ static const row table[] = {
      0,
      0x1p53,
      K | L},
-    {{"seed", "N", "0", NULL, "Of all that is random."}, VALUE_WHOLE, FIELD(seed), 0, 0x1p53, K | S | L},
+    {{"seed", "N", "0", NULL, "Of all that is random."},
+     VALUE_WHOLE,
+     FIELD(seed),
+     0,
+     0x1p53,
+     K | S | L},
     {{"batch", "N", "0", NULL, "Samples to run at once; 0: what suits the method."},
      VALUE_WHOLE,
      FIELD(batch),

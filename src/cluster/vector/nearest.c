@@ -118,8 +118,8 @@ VARIANT_BODY unsigned near(const sites *s, const float *box, unsigned anchor, ui
     return n;
 }
 
-VARIANT_BODY unsigned sites_near_body(const sites *s, const float *box, unsigned anchor, unsigned except,
-                                uint8_t *which, float *rows)
+VARIANT_BODY unsigned sites_near_body(const sites *s, const float *box, unsigned anchor,
+                                      unsigned except, uint8_t *which, float *rows)
 {
     const size_t stride = row_stride(s->dim);
     uint8_t keep[MOST_SITES];
@@ -155,8 +155,8 @@ VARIANTS(unsigned, sites_near,
  * that tell centroids apart which are near each other but far from the mean. As many rows at once
  * as a processor has registers for; the number of components is a constant in each call. */
 VARIANT_BODY void nearest_few(const float *restrict values, size_t dim, const float *restrict rows,
-                        const uint8_t *restrict which, unsigned m, float *restrict distance,
-                        int32_t *restrict nearest, unsigned at_once)
+                              const uint8_t *restrict which, unsigned m, float *restrict distance,
+                              int32_t *restrict nearest, unsigned at_once)
 {
     for (size_t i = 0; i < TILE; i++) {
         distance[i] = INFINITY;
@@ -186,8 +186,8 @@ VARIANT_BODY void nearest_few(const float *restrict values, size_t dim, const fl
 }
 
 VARIANT_BODY void nearest_any(const float *restrict values, size_t dim, const float *restrict rows,
-                        const uint8_t *restrict which, unsigned m, float *restrict distance,
-                        int32_t *restrict nearest)
+                              const uint8_t *restrict which, unsigned m, float *restrict distance,
+                              int32_t *restrict nearest)
 {
     float own[TILE];
     for (size_t i = 0; i < TILE; i++) {
@@ -210,7 +210,8 @@ VARIANT_BODY void nearest_any(const float *restrict values, size_t dim, const fl
 }
 
 VARIANT_BODY void tile_nearest_body(const float *values, size_t dim, const float *rows,
-                              const uint8_t *which, unsigned m, float *distance, uint8_t *nearest)
+                                    const uint8_t *which, unsigned m, float *distance,
+                                    uint8_t *nearest)
 {
     int32_t number[TILE];
     switch (dim) {
@@ -241,8 +242,8 @@ VARIANT_BODY float fold_sum(float *numbers)
 }
 
 VARIANT_BODY double tile_lower_body(const float *restrict values, const float *restrict weights,
-                              size_t dim, const float *restrict point, const float *distance,
-                              float *lowered, float *restrict most)
+                                    size_t dim, const float *restrict point, const float *distance,
+                                    float *lowered, float *restrict most)
 {
     float own[TILE] = {0}, share[TILE];
     for (size_t c = 0; c < dim; c++)
@@ -270,7 +271,7 @@ VARIANTS(double, tile_lower,
 /* In double from the first product on: the error of a clustering is the small difference of large
  * sums. */
 VARIANT_BODY void tile_sums_body(const float *values, const float *weights, size_t dim,
-                           const uint8_t *index, unsigned k, double *restrict sums)
+                                 const uint8_t *index, unsigned k, double *restrict sums)
 {
     enum { HALF = SUM_LANES };
     float own[TILE];
@@ -300,7 +301,7 @@ VARIANTS(void, tile_sums,
          (values, weights, dim, index, k, sums))
 
 VARIANT_BODY void tile_beyond_body(const float *values, const float *weights, size_t dim,
-                             const float *origin, const float *a, float b, double *sums)
+                                   const float *origin, const float *a, float b, double *sums)
 {
     float side[TILE] = {0}, share[TILE];
     for (size_t c = 0; c < dim; c++)

@@ -143,8 +143,7 @@ static pal_status walk_along(calibration *c)
 pal_status calibrate(calibration *c, score *score)
 {
     compression *all = c->compression;
-    pal_status status =
-        walk_open(all->model, c->data, c->samples, all->thread_count, &c->walk);
+    pal_status status = walk_open(all->model, c->data, c->samples, all->thread_count, &c->walk);
     if (status)
         return status;
     status = find_uses(c);

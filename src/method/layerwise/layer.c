@@ -79,8 +79,9 @@ static pal_status init_convolution(const graph *graph, layer *l)
         return fail_memory("calibration");
     const size_t out = l->rows / l->blocks; /* of a block */
     for (size_t r = 0; r < l->rows; r++)
-        l->row_offset[r] = l->transposed ? r / out * l->in_channels * out * places + r % out * places
-                                         : r * l->columns;
+        l->row_offset[r] = l->transposed
+                               ? r / out * l->in_channels * out * places + r % out * places
+                               : r * l->columns;
     for (size_t c = 0; c < l->columns; c++)
         l->column_offset[c] = l->transposed ? c / places * out * places + c % places : c;
     return PAL_OK;
@@ -93,8 +94,7 @@ pal_status layer_init(const graph *graph, const graph_node *node, layer *l)
                  .y = node->outputs[0],
                  .weight = node->inputs[1],
                  .bias = node->input_count > 2 ? node->inputs[2] : GRAPH_NONE};
-    pal_status status =
-        node->op == OP_MATMUL ? init_matmul(graph, l) : init_convolution(graph, l);
+    pal_status status = node->op == OP_MATMUL ? init_matmul(graph, l) : init_convolution(graph, l);
     if (status)
         layer_free(l);
     return status;

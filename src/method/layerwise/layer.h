@@ -1,6 +1,7 @@
-/* A node that multiplies what it reads by a weight, seen as a matrix: rows give the output channels,
- * columns belong to what comes in. Convolutions have a column for each input channel and place in
- * the kernel; those with groups have a block of rows for each group, with inputs of its own. */
+/* A node that multiplies what it reads by a weight, seen as a matrix: rows give the output
+ * channels, columns belong to what comes in. Convolutions have a column for each input channel and
+ * place in the kernel; those with groups have a block of rows for each group, with inputs of its
+ * own. */
 #ifndef PAL_METHOD_LAYERWISE_LAYER_H
 #define PAL_METHOD_LAYERWISE_LAYER_H
 

@@ -101,8 +101,8 @@ static pal_status note_scores(const course *course, pal_report *report)
     size_t at = 0;
     const score *any = &course->scores[STAGE_KMEANS];
     const char *of = any->held_back ? "samples held back" : "the calibration samples themselves";
-    at += (size_t)snprintf(text, sizeof text, "output error on %llu %s:",
-                           (unsigned long long)any->samples, of);
+    at += (size_t)snprintf(text, sizeof text,
+                           "output error on %llu %s:", (unsigned long long)any->samples, of);
     for (int i = 0; i < STAGES; i++)
         if (course->ran[i])
             at += (size_t)snprintf(text + at, sizeof text - at, "%s %s %.4f", i ? "," : "",

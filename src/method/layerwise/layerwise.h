@@ -20,7 +20,7 @@
 typedef struct score {
     bool held_back, labelled;
     uint64_t samples;
-    double error;            /* of the outputs, relative: sqrt(sum of squares / that of the float's) */
+    double error; /* of the outputs, relative: sqrt(sum of squares / that of the float's) */
     double top1, float_top1; /* percent, where labelled */
 } score;
 

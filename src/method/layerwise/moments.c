@@ -8,8 +8,8 @@
 #include "engine/onednn.h"
 
 enum {
-    TILE = 96,               /* rows and columns of a product that one thread computes at once */
-    PIECE_BYTES = 16 << 20,  /* of columns that are unfolded at once */
+    TILE = 96,              /* rows and columns of a product that one thread computes at once */
+    PIECE_BYTES = 16 << 20, /* of columns that are unfolded at once */
 };
 
 /* What the threads share while a piece is added: samples first .. first + count - 1 of a chunk, and
@@ -125,8 +125,7 @@ static pal_status unfold_item(void *user, int thread, size_t i)
         size_t plane = 1;
         for (size_t d = 2; d < x->rank; d++)
             plane *= (size_t)x->shape[d];
-        const float *values =
-            walk_values(piece->walk, NETWORK_COMPRESSED, piece->chunk, l->x);
+        const float *values = walk_values(piece->walk, NETWORK_COMPRESSED, piece->chunk, l->x);
         to = piece->x + i * piece->positions;
         for (size_t s = 0; s < piece->count; s++)
             unfold(piece, values + ((piece->first + s) * channels + channel) * plane, i % places,
@@ -206,9 +205,9 @@ static pal_status multiply_item(void *user, int thread, size_t i)
         height = least(TILE, n - row * TILE);
         width = least(TILE, n - at * TILE);
         to = piece->to->own + (block * n + row * TILE) * n + at * TILE;
-        status = onednn_multiply(height, width, piece->positions,
-                                 columns_of(piece, block, row * TILE),
-                                 flipped(columns_of(piece, block, at * TILE)), tile, width);
+        status =
+            onednn_multiply(height, width, piece->positions, columns_of(piece, block, row * TILE),
+                            flipped(columns_of(piece, block, at * TILE)), tile, width);
     } else {
         at -= own;
         row = at / piece->column_tiles;

@@ -42,8 +42,7 @@ static void count_labels(const calibration *c, size_t value, score *score)
     chunks_of(w, &first, &end);
     for (size_t chunk = first; chunk < end; chunk++)
         for (size_t s = 0; s < walk_count(w, chunk); s++) {
-            const int64_t label =
-                pal_data_label(c->data, offset + (chunk - first) * w->batch + s);
+            const int64_t label = pal_data_label(c->data, offset + (chunk - first) * w->batch + s);
             if (label < 0 || (size_t)label >= classes)
                 return;
             for (int i = 0; i < 2; i++)

@@ -83,10 +83,10 @@ static pal_status measure(const walk *w, size_t value, size_t axis, channels *c)
     pal_status status = parallel_run(&job, w->chunks, w->threads);
     double elements = 0;
     for (size_t chunk = 0; chunk < w->chunks; chunk++)
-        elements += (double)((size_t)v->shape[0] == w->batch
-                                 ? c->outer / w->batch * walk_count(w, chunk)
-                                 : c->outer) *
-                    (double)c->inner;
+        elements +=
+            (double)((size_t)v->shape[0] == w->batch ? c->outer / w->batch * walk_count(w, chunk)
+                                                     : c->outer) *
+            (double)c->inner;
     for (int i = 0; !status && i < 2; i++)
         for (size_t k = 0; k < c->count; k++) {
             for (size_t chunk = 0; chunk < w->chunks; chunk++) {
@@ -161,8 +161,7 @@ pal_status statistics_correct(calibration *c, const graph_node *node)
         const double before = seen.variance[0][k], after = seen.variance[1][k];
         const double tiny = 1e-12 * seen.mean[0][k] * seen.mean[0][k] + 1e-30;
         const double ratio = before > tiny && after > tiny ? after / before : 1;
-        const double shifted =
-            seen.mean[1][k] + ((double)mean[k] - seen.mean[0][k]) * sqrt(ratio);
+        const double shifted = seen.mean[1][k] + ((double)mean[k] - seen.mean[0][k]) * sqrt(ratio);
         const double scaled = ((double)variance[k] + epsilon) * ratio - epsilon;
         means[k] = (float)shifted;
         variances[k] = scaled > 0 ? (float)scaled : 0;
@@ -283,8 +282,7 @@ pal_status layer_correct(calibration *c, const layer *l)
     if (!status && scales)
         status = rescale(c, l, &seen, factor);
     for (size_t k = 0; !status && k < seen.count; k++)
-        bias[k] =
-            (float)(seen.mean[0][k] - factor[k] * (seen.mean[1][k] - fixed[k]));
+        bias[k] = (float)(seen.mean[0][k] - factor[k] * (seen.mean[1][k] - fixed[k]));
     if (!status && shifts)
         status = adjust(c, l->bias, bias, "bias, shifted to make up for errors");
     affine affine = {w, &seen, factor, shifts, fixed};

@@ -95,7 +95,8 @@ static pal_status live_bytes(const walk *w, uint64_t *most)
         for (size_t k = 0; k < node->input_count; k++)
             if (node->inputs[k] != GRAPH_NONE && --left[node->inputs[k]] == 0 &&
                 !graph->values[node->inputs[k]].constant)
-                now -= value_bytes(w, node->inputs[k]) < now ? value_bytes(w, node->inputs[k]) : now;
+                now -=
+                    value_bytes(w, node->inputs[k]) < now ? value_bytes(w, node->inputs[k]) : now;
     }
     *most = *most * w->all_chunks * 2;
     free(left);
@@ -114,8 +115,7 @@ static pal_status specialise(walk *w, const feed_batch *batch, bool *unproven)
                                         .evaluate = engine_evaluate};
     graph_free(w->graph);
     w->graph = NULL;
-    pal_status status =
-        graph_specialise(session_graph(w->session), &options, &w->graph, unproven);
+    pal_status status = graph_specialise(session_graph(w->session), &options, &w->graph, unproven);
     free(shapes);
     return status;
 }
@@ -266,8 +266,7 @@ static pal_status try_batch(walk *w, pal_model *model, const pal_data *data, siz
     return status;
 }
 
-pal_status walk_open(pal_model *model, const pal_data *data, uint64_t samples, int threads,
-                     walk *w)
+pal_status walk_open(pal_model *model, const pal_data *data, uint64_t samples, int threads, walk *w)
 {
     size_t better = MOST_BATCH;
     *w = (walk){.threads = threads, .samples = samples, .threads_before = engine_set_threads(1)};
@@ -315,10 +314,10 @@ typedef struct run {
     struct side {
         bool wanted;
         graph *graph;
-        plan **plans;              /* by thread */
+        plan **plans; /* by thread */
     } sides[2];
     size_t *inputs, *outputs, input_count, output_count; /* values, in the order of the plans' */
-    size_t *own_uses; /* by value: consumers in the run */
+    size_t *own_uses;                                    /* by value: consumers in the run */
 } run;
 
 static void run_free(run *r)
@@ -442,8 +441,8 @@ static pal_status make_graph(run *r, int network)
                                 : value->type == GRAPH_INT ? PAL_INT64
                                                            : PAL_UINT8;
         size_t *added = &map[r->inputs[i]];
-        status = graph_add_input(to, value->name, dtype, value->type, value->rank, value->shape,
-                                 added);
+        status =
+            graph_add_input(to, value->name, dtype, value->type, value->rank, value->shape, added);
         if (!status) {
             to->values[*added].rank = value->rank;
             memcpy(to->values[*added].shape, value->shape, sizeof value->shape);

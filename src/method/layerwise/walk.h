@@ -21,20 +21,22 @@ typedef struct walk {
     pal_session *session; /* for what it knows of inputs; it never runs */
     graph *graph;         /* for one chunk; weights are not folded into anything */
     int threads, threads_before;
-    uint64_t samples;     /* that count */
-    uint64_t held_back;   /* those behind them, which run along, so that outputs can be looked at */
+    uint64_t samples;   /* that count */
+    uint64_t held_back; /* those behind them, which run along, so that outputs can be looked at */
     size_t batch;
     size_t chunks;     /* of samples that count */
     size_t all_chunks; /* and behind them those of samples held back */
-    void **live[2];       /* by chunk and value; of the compressed network NULL where it is the
-                             same */
-    const graph_tensor **instead; /* by value: constants of the compressed network; NULL: the same */
-    bool *differs;                /* by value: computed, and another one in the compressed network */
-    size_t *uses;                 /* by value: consumers that have not run yet */
-    bool mapped;                  /* activations are too many for memory */
+    void **live[2];    /* by chunk and value; of the compressed network NULL where it is the
+                          same */
+    const graph_tensor *
+        *instead;  /* by value: constants of the compressed network; NULL: the same */
+    bool *differs; /* by value: computed, and another one in the compressed network */
+    size_t *uses;  /* by value: consumers that have not run yet */
+    bool mapped;   /* activations are too many for memory */
 } walk;
 
-/* Samples of the data behind the first `samples` are held back. On failure nothing is left to close.
+/* Samples of the data behind the first `samples` are held back. On failure nothing is left to
+ * close.
  */
 pal_status walk_open(pal_model *model, const pal_data *data, uint64_t samples, int threads,
                      walk *walk);
