@@ -569,7 +569,8 @@ PAL_API bool pal_method_options_given(const pal_method_options *options, const c
 PAL_API bool pal_method_options_uses(const pal_method_options *options, const char *name);
 
 /* Opens the samples that a method is to have: as pal_data_open() does, with the number and the seed
- * of the method's options in the place of limit and shuffle_seed where those are not set. */
+ * of the method's options in the place of limit and shuffle_seed where those are not set. Methods
+ * that hold samples back take the first `samples` of them to learn from. */
 PAL_API pal_status pal_method_data_open(const char *path, const pal_data_options *data_options,
                                         const pal_method_options *method, pal_data **out);
 

@@ -65,7 +65,8 @@ static pal_status reduce_rows(void *user, int thread, size_t item)
     for (size_t i = begin; i < end; i++) {
         double *row = e->a + i * e->n;
         for (size_t k = 0; k < e->width; k++)
-            loops_add_double(row + left, e->panel + k * e->n + left, -row[e->first + k], i + 1 - left);
+            loops_add_double(row + left, e->panel + k * e->n + left, -row[e->first + k],
+                             i + 1 - left);
     }
     return PAL_OK;
 }

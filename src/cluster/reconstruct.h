@@ -28,13 +28,13 @@
 
 typedef struct reconstruct_problem {
     size_t rows, columns;
-    size_t blocks;        /* of rows / blocks consecutive rows, each with an H of its own */
-    size_t dim;           /* divides the rows of a block and of a table */
-    size_t tables;        /* each of rows / tables consecutive rows */
-    unsigned entries;     /* of a table; at most 256 */
-    bool free_scales;     /* scales are for us to choose; otherwise as given */
-    double damping;       /* added to the diagonal of H when errors are fed back: times its mean */
-    const float *targets; /* [rows, columns] */
+    size_t blocks;         /* of rows / blocks consecutive rows, each with an H of its own */
+    size_t dim;            /* divides the rows of a block and of a table */
+    size_t tables;         /* each of rows / tables consecutive rows */
+    unsigned entries;      /* of a table; at most 256 */
+    bool free_scales;      /* scales are for us to choose; otherwise as given */
+    double damping;        /* added to the diagonal of H when errors are fed back: times its mean */
+    const float *targets;  /* [rows, columns] */
     const double *weights; /* [rows] */
     double *moments;       /* [blocks, columns, columns], symmetric; used up: free after new() */
     float *scales;         /* [rows], > 0; in and out */

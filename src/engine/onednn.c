@@ -485,9 +485,9 @@ pal_status onednn_reorder_run(void *state, const buffer *from, const buffer *to)
 pal_status onednn_multiply(size_t m, size_t n, size_t k, onednn_matrix a, onednn_matrix b, float *c,
                            size_t c_stride)
 {
-    const dnnl_status_t status = dnnl_sgemm(
-        a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', (dnnl_dim_t)m, (dnnl_dim_t)n,
-        (dnnl_dim_t)k, 1, a.values, (dnnl_dim_t)a.stride, b.values, (dnnl_dim_t)b.stride, 0, c,
-        (dnnl_dim_t)c_stride);
+    const dnnl_status_t status =
+        dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', (dnnl_dim_t)m, (dnnl_dim_t)n,
+                   (dnnl_dim_t)k, 1, a.values, (dnnl_dim_t)a.stride, b.values, (dnnl_dim_t)b.stride,
+                   0, c, (dnnl_dim_t)c_stride);
     return onednn_check(status, "product of matrices");
 }

@@ -10,8 +10,7 @@
 #include "cluster/reconstruct/state.h"
 
 /* M[a, b] = sum of H over the pairs of columns with the indices a and b. */
-static void gather_moments(const reconstruct *r, size_t unit, const uint8_t *indices,
-                           row_memory *m)
+static void gather_moments(const reconstruct *r, size_t unit, const uint8_t *indices, row_memory *m)
 {
     const reconstruct_problem *p = &r->problem;
     const size_t n = p->columns, k = p->entries;

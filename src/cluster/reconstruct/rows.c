@@ -83,8 +83,7 @@ static unsigned nearest(const view *v, const float *wanted, size_t stride)
     for (unsigned k = 0; k < v->entries; k++) {
         double distance = 0;
         for (size_t j = 0; j < v->dim; j++) {
-            const double d =
-                (double)(wanted[j * stride] - v->scales[j] * v->table[k * v->dim + j]);
+            const double d = (double)(wanted[j * stride] - v->scales[j] * v->table[k * v->dim + j]);
             distance += v->weights[j] * d * d;
         }
         if (distance < least) {

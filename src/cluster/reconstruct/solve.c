@@ -172,8 +172,9 @@ pal_status reconstruct_new(const reconstruct_problem *problem, reconstruct **out
     r->memory = mem_zeroed((size_t)p->threads, sizeof *r->memory);
     r->normal = mem_array(r->piece_count * normals, sizeof *r->normal);
     r->slope = mem_array(r->piece_count * p->dim * p->entries, sizeof *r->slope);
-    if (!status && (!r->order || !r->moments || !r->factors || !r->targets || !r->indices ||
-                    !r->tables || !r->aims || !r->residuals || !r->errors || !r->memory || !r->normal || !r->slope))
+    if (!status &&
+        (!r->order || !r->moments || !r->factors || !r->targets || !r->indices || !r->tables ||
+         !r->aims || !r->residuals || !r->errors || !r->memory || !r->normal || !r->slope))
         status = fail_memory("reconstructing a layer");
     for (int i = 0; !status && i < p->threads; i++)
         status = row_memory_init(&r->memory[i], p);

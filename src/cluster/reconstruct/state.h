@@ -15,10 +15,10 @@ typedef struct piece {
 struct reconstruct {
     reconstruct_problem problem;
     size_t units;
-    uint32_t *order; /* [blocks, columns]: the column that stands at each place */
-    float *moments;  /* [blocks, columns, columns] */
-    float *factors;  /* [blocks, columns, columns]: L */
-    float *targets;  /* [rows, columns] */
+    uint32_t *order;  /* [blocks, columns]: the column that stands at each place */
+    float *moments;   /* [blocks, columns, columns] */
+    float *factors;   /* [blocks, columns, columns]: L */
+    float *targets;   /* [rows, columns] */
     uint8_t *indices; /* [units, columns] */
     float *tables;    /* [tables, entries, dim]; scalars ascending */
     float *aims;      /* [rows, columns]: H t */
@@ -32,11 +32,11 @@ struct reconstruct {
 
 /* Working memory of one thread. */
 typedef struct row_memory {
-    float *residual; /* [dim, columns]: H (q - t) of a unit on trial */
-    float *errors;   /* [dim, columns]: q - t of a unit at work */
-    float *pulls;    /* [dim, columns]: errors fed back */
-    float *spread;   /* [entries, columns] */
-    uint8_t *trial;  /* [columns] */
+    float *residual;  /* [dim, columns]: H (q - t) of a unit on trial */
+    float *errors;    /* [dim, columns]: q - t of a unit at work */
+    float *pulls;     /* [dim, columns]: errors fed back */
+    float *spread;    /* [entries, columns] */
+    uint8_t *trial;   /* [columns] */
     double *gathered; /* [entries, entries] */
 } row_memory;
 
@@ -77,8 +77,8 @@ state unit_kept(const reconstruct *r, size_t unit, const row_memory *memory);
 
 /* ---------------------------------------------------------------- refit.c */
 
-/* Tables by least squares, from residuals that are up to date; afterwards they and the units' errors
- * are not. Free scales likewise, which brings residuals up to date. */
+/* Tables by least squares, from residuals that are up to date; afterwards they and the units'
+ * errors are not. Free scales likewise, which brings residuals up to date. */
 pal_status refit_tables(reconstruct *r);
 pal_status refit_scales(reconstruct *r);
 void tables_sort(reconstruct *r);

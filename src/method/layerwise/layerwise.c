@@ -57,7 +57,7 @@ static pal_status run_kmeans(course *course)
     const pal_data *all = c->data;
     const uint64_t samples = c->samples, held_back = pal_data_count(all) - samples;
     pal_data *part = NULL;
-    if (!held_back)
+    if (held_back < WALK_MOST_BATCH)
         return run_stage(course, STAGE_KMEANS);
     pal_status status = data_part(all, samples, held_back, &part);
     if (!status) {
@@ -100,7 +100,7 @@ static pal_status note_scores(const course *course, pal_report *report)
     char text[400];
     size_t at = 0;
     const score *any = &course->scores[STAGE_KMEANS];
-    const char *of = any->held_back ? "samples held back" : "the calibration samples themselves";
+    const char *of = any->held_back ? "samples held back" : "samples, those of calibration";
     at += (size_t)snprintf(text, sizeof text,
                            "output error on %llu %s:", (unsigned long long)any->samples, of);
     for (int i = 0; i < STAGES; i++)

@@ -345,14 +345,31 @@ pal_status moments_measure(const walk *w, const layer *l, moments *m)
     return status;
 }
 
+/* A column that hardly varies has no moments but rounding errors: it is taken for constant. */
+static void forget_column(moments *m, size_t block, size_t column)
+{
+    const size_t n = m->columns, rows = m->rows / m->blocks;
+    double *own = m->own + block * n * n;
+    for (size_t i = 0; i < n; i++)
+        own[i * n + column] = own[column * n + i] = 0;
+    for (size_t r = block * rows; r < (block + 1) * rows; r++)
+        m->cross[r * n + column] = 0;
+}
+
 void moments_centre(moments *m)
 {
     const size_t n = m->columns, block_rows = m->rows / m->blocks;
-    for (size_t b = 0; b < m->blocks; b++)
-        for (size_t i = 0; i < n; i++)
-            for (size_t j = 0; j < n; j++)
-                m->own[(b * n + i) * n + j] -= m->mean_x[b * n + i] * m->mean_x[b * n + j];
     for (size_t r = 0; r < m->rows; r++)
         for (size_t c = 0; c < n; c++)
             m->cross[r * n + c] -= m->mean_y[r] * m->mean_x[r / block_rows * n + c];
+    for (size_t b = 0; b < m->blocks; b++) {
+        double *own = m->own + b * n * n;
+        const double *mean = m->mean_x + b * n;
+        for (size_t i = 0; i < n; i++)
+            for (size_t j = 0; j < n; j++)
+                own[i * n + j] -= mean[i] * mean[j];
+        for (size_t i = 0; i < n; i++)
+            if (!(own[i * n + i] > 1e-6 * mean[i] * mean[i]))
+                forget_column(m, b, i);
+    }
 }

@@ -11,7 +11,7 @@
 #include "graph/infer.h"
 
 enum {
-    MOST_BATCH = 16,
+    MOST_BATCH = WALK_MOST_BATCH,
     MOST_BYTES = 24 << 20,    /* of the largest activation of a chunk */
     MEMORY_BYTES = 384 << 20, /* of all activations: above, they lie in files */
 };
@@ -204,8 +204,7 @@ static void close_part(pal_data *part, feed *feed)
     pal_data_free(part);
 }
 
-/* Held-back samples come in batches of the same size, though they may be fewer: the last is
- * repeated by reading it again. */
+/* Held-back samples come in batches of the same size; fewer than a batch are passed over. */
 static pal_status read_held_back(walk *w, const pal_data *data)
 {
     pal_data *part = NULL;
@@ -213,10 +212,12 @@ static pal_status read_held_back(walk *w, const pal_data *data)
     feed_batch batch;
     pal_status status =
         open_part(w, data, w->samples, w->held_back, w->batch, &part, &feed, &batch);
-    if (!status && (size_t)batch.inputs[0].shape[0] != w->batch)
-        w->held_back = 0, w->all_chunks = w->chunks; /* fewer than a batch */
-    else if (!status)
+    if (!status && (size_t)batch.inputs[0].shape[0] == w->batch) {
         status = read_chunks(w, feed, &batch, w->chunks);
+    } else {
+        w->held_back = 0;
+        w->all_chunks = w->chunks;
+    }
     close_part(part, feed);
     return status;
 }

@@ -14,6 +14,9 @@
 
 typedef enum network { NETWORK_FLOAT, NETWORK_COMPRESSED } network;
 
+/* Samples of a chunk, unless the model fixes more. */
+enum { WALK_MOST_BATCH = 16 };
+
 /* For walk_run(). */
 enum { RUN_FLOAT = 1, RUN_COMPRESSED = 2, RUN_BOTH = 3 };
 
