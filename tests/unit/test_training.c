@@ -51,7 +51,7 @@ typedef struct run {
 
 static void run_begin(run *r, const char *model, const char *bits, const char *const *pairs)
 {
-    *r = (run){.method = recipe_with(pairs), .data = open_data("train", "170")};
+    *r = (run){.method = recipe_with(pairs), .data = open_data("train", "171")};
     r->options = options_with((const char *const[]){"nbits", bits, "threads", "2", NULL});
     assert_ok(pal_model_open(model, &r->model));
     assert_ok(pal_trainer_new(r->model, r->options, r->method, r->data, &r->trainer));
@@ -161,12 +161,12 @@ static void forms(void **state)
     static const char *const forms[][9] = {
         {"nbits", "3", "granularity", "per_grouped_channel", "group_size", "8", NULL},
         {"nbits", "4", "cluster_dim", "2", NULL},
-        {"nbits", "4", "per_channel_scale", "true", NULL},
+        {"nbits", "4", "enable_per_channel_scale", "true", NULL},
         {"nbits", "4", "lut_dtype", "int8", NULL},
         {"nbits", "2", "channel_axis", "1", "granularity", "per_grouped_channel", NULL},
     };
     for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
-        run r = {.method = recipe_with(NULL), .data = open_data("train", "170")};
+        run r = {.method = recipe_with(NULL), .data = open_data("train", "171")};
         r.options = options_with(forms[f]);
         assert_ok(pal_model_open(MODEL, &r.model));
         const pal_status status = pal_trainer_new(r.model, r.options, r.method, r.data, &r.trainer);
@@ -179,7 +179,7 @@ static void forms(void **state)
         run_finish(&r, in("form.onnx"));
         /* The score of the file on what was held back is that of the hard network in training. */
         pal_method_options *method = recipe_with(NULL);
-        pal_data *data = open_data("train", "170"), *held_back;
+        pal_data *data = open_data("train", "171"), *held_back;
         pal_model *model;
         pal_score score;
         assert_ok(pal_method_held_back(data, method, &held_back));
@@ -222,7 +222,7 @@ static void resumed(void **state)
     }
     /* Another recipe is another run. */
     const char *const other[] = {"resume", checkpoint, NULL};
-    r = (run){.method = recipe_with(other), .data = open_data("train", "170")};
+    r = (run){.method = recipe_with(other), .data = open_data("train", "171")};
     r.options = options_with((const char *const[]){"nbits", "2", NULL});
     assert_ok(pal_model_open(MODEL, &r.model));
     assert_fails(pal_trainer_new(r.model, r.options, r.method, r.data, &r.trainer),
@@ -254,7 +254,7 @@ static void refused(void **state)
     (void)state;
     pal_method_options *method = recipe_with((const char *const[]){"augment", "flop", NULL});
     pal_options *options = options_with((const char *const[]){"nbits", "2", NULL});
-    pal_data *data = open_data("train", "170");
+    pal_data *data = open_data("train", "171");
     pal_model *model;
     pal_trainer *trainer = NULL;
     assert_ok(pal_model_open(MODEL, &model));
@@ -265,7 +265,7 @@ static void refused(void **state)
     assert_fails(pal_trainer_new(model, options, method, data, &trainer), PAL_ERROR_ARGUMENT,
                  "flop");
     pal_options_free(options);
-    options = options_with((const char *const[]){"mode", "unique", NULL});
+    options = options_with((const char *const[]){"mode", "uniform", "nbits", "2", NULL});
     assert_ok(pal_method_options_set(method, "augment", "none"));
     assert_fails(pal_trainer_new(model, options, method, data, &trainer), PAL_ERROR_UNSUPPORTED,
                  "mode kmeans");

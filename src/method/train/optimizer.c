@@ -30,13 +30,14 @@ static void adamw(const optimizer *it, size_t count, float *restrict w, const fl
 {
     static const double beta2 = 0.999, epsilon = 1e-8;
     const double steps = (double)it->step + 1;
-    const float b1 = (float)it->momentum, b2 = (float)beta2;
+    const float b1 = (float)it->momentum, rest1 = (float)(1 - it->momentum);
+    const float b2 = (float)beta2, rest2 = (float)(1 - beta2);
     const float keep = (float)(1 - it->lr * it->decay);
     const float rate = (float)(it->lr / (1 - pow(it->momentum, steps)));
     const float unbias = (float)(1 / sqrt(1 - pow(beta2, steps)));
     for (size_t i = 0; i < count; i++) {
-        first[i] = b1 * first[i] + (1 - b1) * g[i];
-        second[i] = b2 * second[i] + (1 - b2) * g[i] * g[i];
+        first[i] = b1 * first[i] + rest1 * g[i];
+        second[i] = b2 * second[i] + rest2 * g[i] * g[i];
         w[i] = keep * w[i] - rate * first[i] / (sqrtf(second[i]) * unbias + (float)epsilon);
     }
 }
