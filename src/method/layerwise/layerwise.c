@@ -72,6 +72,19 @@ static pal_status run_kmeans(course *course)
     return status;
 }
 
+/* Statistics and biases are as they were. */
+static void drop_adjustments(compression *all)
+{
+    for (size_t i = 0; i < all->model->weight_count; i++) {
+        target *t = &all->targets[i];
+        if (!t->dense)
+            continue;
+        scratch_free(t->dense);
+        t->dense = NULL;
+        *t->plan.remark = 0;
+    }
+}
+
 /* Reconstruction takes K-Means and statistics for granted only where it is better than they are. */
 static pal_status run_all(course *course, bool reconstructs)
 {
@@ -84,6 +97,11 @@ static pal_status run_all(course *course, bool reconstructs)
     if (!status && reconstructs)
         status = run_stage(course, STAGE_RECONSTRUCTION);
     course->kept = best;
+    if (!status && !reconstructs && c->settings->correct == CORRECT_AUTO &&
+        course->scores[STAGE_STATISTICS].distance > course->scores[STAGE_KMEANS].distance) {
+        course->kept = STAGE_KMEANS;
+        drop_adjustments(c->compression);
+    }
     const stage other = corrects ? STAGE_STATISTICS : STAGE_KMEANS;
     if (status || !reconstructs || course->scores[best].error <= course->scores[other].error)
         return status;
@@ -129,6 +147,9 @@ static pal_status note_all(const course *course, pal_report *report)
     pal_status status = report_add_note(report, text);
     if (!status)
         status = note_scores(course, report);
+    if (!status && !course->ran[STAGE_RECONSTRUCTION] && course->kept == STAGE_KMEANS &&
+        course->ran[STAGE_STATISTICS])
+        return report_add_note(report, "other statistics were no gain: they stay as they are");
     if (status || !course->ran[STAGE_RECONSTRUCTION])
         return status;
     if (course->kept == STAGE_RECONSTRUCTION)

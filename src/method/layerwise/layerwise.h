@@ -22,6 +22,8 @@ typedef struct score {
     uint64_t samples;
     double error; /* of the outputs, relative: sqrt(sum of squares / that of the float's) */
     double top1, float_top1; /* percent, where labelled */
+    double distance; /* of scores of classes the Kullback-Leibler divergence, in nats; of others the
+                        error again */
 } score;
 
 typedef struct calibration {

@@ -26,18 +26,59 @@ static size_t largest(const float *scores, size_t count)
     return best;
 }
 
+/* The classes of an output that has a score for each of them, for each sample; 0 of another. */
+static size_t classes_of(const walk *w, size_t value)
+{
+    const graph_value *v = &w->graph->values[value];
+    const size_t classes = w->batch ? (size_t)graph_elements(v) / w->batch : 0;
+    const bool scores = v->rank > 1 && (size_t)v->shape[0] == w->batch && classes > 1 &&
+                        (size_t)v->shape[v->rank - 1] == classes;
+    return scores ? classes : 0;
+}
+
+static double log_sum_exp(const float *scores, size_t count)
+{
+    const double most = (double)scores[largest(scores, count)];
+    double sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += exp((double)scores[i] - most);
+    return most + log(sum);
+}
+
+/* Divergence of softmax(b) from softmax(a). */
+static double divergence(const float *a, const float *b, size_t classes)
+{
+    const double of_a = log_sum_exp(a, classes), of_b = log_sum_exp(b, classes);
+    double sum = 0;
+    for (size_t i = 0; i < classes; i++)
+        sum += exp((double)a[i] - of_a) * (((double)a[i] - of_a) - ((double)b[i] - of_b));
+    return sum;
+}
+
+/* By the first output of numbers. */
+static void find_distance(const walk *w, size_t value, score *score)
+{
+    const size_t classes = classes_of(w, value);
+    size_t first, end;
+    double sum = 0;
+    chunks_of(w, &first, &end);
+    for (size_t chunk = first; classes && chunk < end; chunk++)
+        for (size_t s = 0; s < walk_count(w, chunk); s++)
+            sum +=
+                divergence(walk_values(w, NETWORK_FLOAT, chunk, value) + s * classes,
+                           walk_values(w, NETWORK_COMPRESSED, chunk, value) + s * classes, classes);
+    score->distance = classes ? sum / (double)score->samples : -1;
+}
+
 /* Of the first output of numbers, if it is a score for each class. */
 static void count_labels(const calibration *c, size_t value, score *score)
 {
     const walk *w = &c->walk;
-    const graph_value *v = &w->graph->values[value];
     const uint64_t offset = w->held_back ? w->samples : 0;
-    const size_t classes = w->batch ? (size_t)graph_elements(v) / w->batch : 0;
+    const size_t classes = classes_of(w, value);
     size_t first, end;
     uint64_t right[2] = {0};
-    if (!v->rank || (size_t)v->shape[0] != w->batch || classes < 2 ||
-        (size_t)v->shape[v->rank - 1] * (size_t)v->shape[0] * (v->rank > 1 ? 1 : 0) !=
-            (size_t)graph_elements(v))
+    if (!classes)
         return;
     chunks_of(w, &first, &end);
     for (size_t chunk = first; chunk < end; chunk++)
@@ -68,8 +109,10 @@ pal_status score_outputs(const calibration *c, score *score)
         const size_t value = graph->main.outputs[i];
         if (graph->values[value].type != GRAPH_FLOAT || graph->values[value].constant)
             continue;
-        if (!seen)
+        if (!seen) {
             count_labels(c, value, score);
+            find_distance(w, value, score);
+        }
         seen = true;
         for (size_t chunk = first; chunk < end; chunk++) {
             const float *a = walk_values(w, NETWORK_FLOAT, chunk, value);
@@ -82,5 +125,7 @@ pal_status score_outputs(const calibration *c, score *score)
         }
     }
     score->error = energy > 0 ? sqrt(error / energy) : error > 0 ? INFINITY : 0;
+    if (!seen || score->distance < 0)
+        score->distance = score->error;
     return PAL_OK;
 }
