@@ -159,7 +159,7 @@ def run_interrupted(options, extra, out, checkpoint, seconds, chance):
         command = compress(options, out, *extra, *going_on)
         process = subprocess.Popen([str(part) for part in command])
         try:
-            process.wait(timeout=chance.uniform(0.1, 0.4) * seconds)
+            process.wait(timeout=chance.uniform(0.2, 0.6) * seconds if kills < KILLS else None)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()

@@ -224,7 +224,7 @@ static pal_status not_finite(const pal_trainer *it, const char *what, double lr)
         snprintf(saved, sizeof saved, "; %s holds step %llu", it->recipe.checkpoint,
                  (unsigned long long)it->saved_step);
     return fail(PAL_ERROR_VALUE,
-                "step %llu: the %s is not a finite number at a learning rate of %.3g: try a lower "
+                "step %llu: %s is not a finite number at a learning rate of %.3g: try a lower "
                 "lr, a longer warmup, or a smaller clip%s",
                 (unsigned long long)it->step + 1, what, lr, saved);
 }
@@ -236,17 +236,23 @@ static pal_status make_step(pal_trainer *it, pal_training *out)
     const double lr = schedule_lr(recipe, it->step, it->steps);
     const double tau = schedule_tau(recipe, it->step, it->steps);
     double loss, norm = 0;
+    /* The layers refuse weights and gradients that are not finite in their own words. */
     pal_status status = parameters_show(&it->parameters, tau);
+    if (status == PAL_ERROR_VALUE)
+        status = not_finite(it, "a weight", lr);
     if (!status)
         status = learn(it, epoch, &loss);
     if (!status && !isfinite(loss))
-        status = not_finite(it, "loss", lr);
-    if (!status)
+        status = not_finite(it, "the loss", lr);
+    if (!status) {
         status = parameters_lead_back(&it->parameters);
+        if (status == PAL_ERROR_VALUE)
+            status = not_finite(it, "a gradient", lr);
+    }
     if (!status) {
         norm = parameters_norm(&it->parameters);
         if (!isfinite(norm))
-            status = not_finite(it, "gradient", lr);
+            status = not_finite(it, "a gradient", lr);
     }
     if (status)
         return status;
