@@ -102,7 +102,8 @@ typedef struct corpus {
 enum { SMALL_SEED = 64 << 10, LARGEST_SEED = 2 << 20 };
 
 /* Adds the input at `path` (a file; a package; a folder that holds a checkpoint, model.onnx or the
- * like), or else all ONNX models and inputs that are folders in that folder. What is above LARGEST_SEED is left out. */
+ * like), or else all ONNX models and inputs that are folders in that folder. What is above
+ * LARGEST_SEED is left out. */
 bool corpus_add(corpus *corpus, const char *path, const char *scratch);
 void corpus_sort(corpus *corpus);
 void corpus_free(corpus *corpus);
@@ -147,7 +148,8 @@ void limits_count(ptrdiff_t bytes);
 /* What this thread allocates and frees meanwhile does not count. */
 void limits_ignore(bool ignore);
 
-/* ---------------------------------------------------------------- exercise.c, running.c and readers.c */
+/* ---------------------------------------------------------------- exercise.c, running.c and
+ * readers.c */
 
 typedef struct counts {
     uint64_t opened, rejected, compressed, decompressed, saved, cancelled, ran;

@@ -49,7 +49,7 @@ static float *ordered_inputs(const recurrence *it, const buffer *buffer)
 typedef struct course {
     const recurrence *it;
     size_t number;
-    bool reverse, reset_first; /* a GRU that resets the state before its product */
+    bool reverse, reset_first;            /* a GRU that resets the state before its product */
     const float *w, *r, *bias, *peephole; /* bias: of the inputs' part, then of the state's */
     const int64_t *lengths;
     trace trace;
@@ -113,8 +113,8 @@ static void run_lstm(const course *c, float *z, const float *before, float *afte
             z[2 * n + j] += p[2 * n + j] * before[j];
         }
         const float i = function_of(c, 0, z[j]);
-        const float f = c->it->attributes.recurrent.input_forget ? 1 - i
-                                                                 : function_of(c, 0, z[2 * n + j]);
+        const float f =
+            c->it->attributes.recurrent.input_forget ? 1 - i : function_of(c, 0, z[2 * n + j]);
         after[j] = f * before[j] + i * function_of(c, 1, z[3 * n + j]);
         if (p)
             z[n + j] += p[n + j] * after[j];
@@ -135,8 +135,7 @@ static pal_status run_gates(const course *c, int64_t t)
     for (int64_t b = 0; b < rows; b++)
         for (int64_t j = 0; j < n; j++)
             reset[b * n + j] =
-                c->h[b * n + j] *
-                (c->reset_first ? function_of(c, 0, z[b * width + n + j]) : 1);
+                c->h[b * n + j] * (c->reset_first ? function_of(c, 0, z[b * width + n + j]) : 1);
     memset(c->room, 0, (size_t)(rows * width) * sizeof *c->room);
     if (!status)
         status = add_state_part(c, reset, 2, 1, c->room);
@@ -274,8 +273,8 @@ static pal_status run_back_in_time(const course *c, const float *dy)
                 back_lstm(c, z, c->cell + i * states + b * n, c->cell + (i + 1) * states + b * n,
                           own, dh, c->dc + b * n);
             else if (it->cell == CELL_GRU)
-                back_gru(c, z, c->trace.before + t * states + b * n,
-                         c->part + t * states + b * n, own, state, dh);
+                back_gru(c, z, c->trace.before + t * states + b * n, c->part + t * states + b * n,
+                         own, state, dh);
             else
                 for (int64_t j = 0; j < n; j++) {
                     own[j] = dh[j] * slope_of(c, 0, z[j]);
@@ -475,9 +474,9 @@ static pal_status back_to_weights(plan *plan, const graph_node *node, recurrence
                                       NULL, &plan_graph(plan)->values[value], &trace, 1, &share);
         return status ? status : plan_add_gradient(plan, value, share);
     }
-    pal_status status = plan_add_weight_pass(plan, node, value, "recurrent weights", NULL,
-                                             state ? run_state_weights : run_input_weights, it,
-                                             NULL, &step);
+    pal_status status =
+        plan_add_weight_pass(plan, node, value, "recurrent weights", NULL,
+                             state ? run_state_weights : run_input_weights, it, NULL, &step);
     if (!status)
         step->reads[0] = trace;
     return status;
@@ -518,8 +517,8 @@ static pal_status add_step(plan *plan, const graph_node *node, recurrence *it, b
         if (!has_input(node, input) || !plan_wants_gradient(plan, node->inputs[input]))
             continue;
         const graph_value *value = plan_input(plan, node, input);
-        status = plan_new_temporary(plan, GRAPH_FLOAT, value->rank, value->shape, NULL, 0,
-                                    &writes[i]);
+        status =
+            plan_new_temporary(plan, GRAPH_FLOAT, value->rank, value->shape, NULL, 0, &writes[i]);
     }
     if (!status)
         status = plan_new_temporary(plan, GRAPH_FLOAT, 1, &floats, NULL, 0, &writes[WRITE_TRACE]);
