@@ -89,7 +89,7 @@ static pal_status list_weights(choice *c)
             continue;
         if (c->model->weights[i].info.elements > largest)
             largest = c->model->weights[i].info.elements;
-        if (t->importance && judge_weight(c->judge, i))
+        if (t->weighted && judge_weight(c->judge, i))
             c->weights[c->weight_count++] = i;
     }
     c->dense = scratch_zeroed(largest, sizeof(float));

@@ -157,13 +157,43 @@ static void finish_targets(compression *c)
             target_finish(c, i);
 }
 
-pal_status compression_cluster(compression *c)
+static pal_status cluster(compression *c)
 {
     pal_status status = units_make(c);
     if (!status)
         status = units_run(c);
+    for (size_t i = 0; !status && i < c->model->weight_count; i++)
+        if (c->targets[i].wanted && c->targets[i].source == i && c->targets[i].outliers)
+            status = target_measure(c, i);
     if (!status)
         finish_targets(c);
+    return status;
+}
+
+/* Outliers are known once there are palettes, and other palettes are best without them. */
+static pal_status cluster_without_outliers(compression *c)
+{
+    pal_status status = PAL_OK;
+    for (size_t i = 0; !status && i < c->model->weight_count; i++) {
+        target *t = &c->targets[i];
+        if (t->wanted && t->source == i && !t->solved)
+            status = outliers_choose(c, i);
+    }
+    if (!status)
+        status = allocate(c);
+    return status ? status : cluster(c);
+}
+
+pal_status compression_cluster(compression *c)
+{
+    pal_status status = cluster(c);
+    if (!status && c->outliers > 0)
+        status = cluster_without_outliers(c);
+    for (size_t i = 0; i < c->model->weight_count; i++) {
+        scratch_free(c->targets[i].own_importance);
+        c->targets[i].own_importance = NULL;
+        c->targets[i].importance = NULL;
+    }
     c->clustered = !status;
     return status;
 }

@@ -7,6 +7,7 @@
  *   scalars.c   clusters one group of single values
  *   vectors.c   clusters one group of vectors
  *   scales.c    per-channel scales, and values divided by them
+ *   outliers.c  chooses the values that are kept exactly
  *
  * A weight's stored values are a row of runs: one for each part of the dimensions before the
  * channel axis and each group, those of a group lying apart where there are such dimensions. Of a
@@ -35,8 +36,11 @@ typedef struct target {
     unsigned nbits;
     const void *values;            /* as stored */
     uint64_t stored;               /* so many */
-    const float *importance;       /* of each stored value, or NULL: all count the same */
-    float *pruned_importance;      /* the same where it had to be picked out */
+    bool weighted;                 /* values count differently: */
+    const float *importance;       /* of each stored value, while clustering; NULL: all the same */
+    float *own_importance;         /* the same where it is not as it was measured; scratch memory */
+    uint64_t outliers;             /* elements that are kept exactly, once they are chosen: */
+    uint32_t *outlier_places;      /* which, ascending */
     size_t outer, channels, inner; /* elements before, along and after the channel axis */
     size_t group_elements;         /* of all outer parts together, zeros included */
     size_t group_indices;          /* the same, or fewer where an index stands for a vector */
@@ -71,6 +75,7 @@ typedef struct compression {
     pal_model *model;
     const pal_options *options;
     const pal_sensitivity *sensitivity; /* NULL: all values count the same */
+    double outliers;                    /* the part of each weight that is kept exactly */
     target *targets;                    /* one for each weight */
     unit *units;
     size_t unit_count, unit_capacity;
@@ -113,6 +118,8 @@ pal_status compression_solve(compression *c, size_t i, const float *lut, const f
                              const uint8_t *indices);
 /* The same for scales alone. */
 pal_status compression_rescale(compression *c, size_t i, const float *scale);
+/* The error of the palette that a weight has, as a reader will see it, outliers included. */
+pal_status target_measure(const compression *c, size_t i);
 /* Other values for a weight that stays dense (a bias, the statistics of a batch norm), rounded to
  * its type; `why` is for the report. PAL_ERROR_UNSUPPORTED if the format cannot replace it. */
 pal_status compression_adjust(compression *c, size_t i, const float *values, const char *why);
@@ -166,6 +173,12 @@ uint8_t *group_place(const target *t, const unit *unit, uint64_t group, thread_s
  * values the group has. */
 pal_status scalars_cluster(compression *c, const unit *unit, uint64_t group, thread_state *thread);
 pal_status vectors_cluster(compression *c, const unit *unit, uint64_t group, thread_state *thread);
+
+/* ---------------------------------------------------------------- outliers.c */
+
+/* After clustering: chooses the values of a weight whose errors cost most, which are to be kept
+ * exactly, and makes sure that they do not count when it is clustered again. */
+pal_status outliers_choose(compression *c, size_t i);
 
 /* ---------------------------------------------------------------- scales.c */
 

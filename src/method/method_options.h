@@ -32,6 +32,7 @@ typedef struct method_settings {
     char output[256];
     double shrinkage; /* looked at where it was given */
     uint64_t sweeps;
+    double outliers; /* a part of each weight */
     char save_sensitivity[4096], load_sensitivity[4096];
     recipe recipe; /* of method dkm */
 } method_settings;

@@ -54,6 +54,7 @@ static pal_status cluster(const work *w, double shrinkage, compression *c)
     *c = (compression){.model = w->model,
                        .options = w->options,
                        .sensitivity = shrunk,
+                       .outliers = w->method->settings.outliers,
                        .progress = w->progress,
                        .user = w->user};
     if (!status)

@@ -65,7 +65,7 @@ static void store_lut(const target *t, const float *lut)
 }
 
 /* The error of what a reader will see, in all groups together. */
-static pal_status measure(const compression *c, size_t i)
+pal_status target_measure(const compression *c, size_t i)
 {
     target *t = &c->targets[i];
     const pal_weight *info = &c->model->weights[i].info;
@@ -98,7 +98,7 @@ pal_status compression_solve(compression *c, size_t i, const float *lut, const f
     for (uint64_t s = 0; scale && s < palette_scale_elements(p); s++)
         grid_put(t->grid, (void *)p->scale, s, (double)scale[s]);
     pack_indices(indices, palette_index_count(p), t->nbits, (uint8_t *)p->indices);
-    pal_status status = measure(c, i);
+    pal_status status = target_measure(c, i);
     palette_release(p);
     t->solved = !status;
     return status;

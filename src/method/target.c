@@ -4,12 +4,13 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/scratch.h"
 #include "method/compression.h"
 #include "palette/pack.h"
 
 /* ---------------------------------------------------------------- planning */
 
-static palette_form form_of(const target *t, unsigned nbits)
+static palette_form form_of(const compression *c, const target *t, unsigned nbits)
 {
     return (palette_form){
         .nbits = nbits,
@@ -17,6 +18,7 @@ static palette_form form_of(const target *t, unsigned nbits)
         .vectors = t->settings.cluster_dim > 1,
         .integers = t->settings.lut_dtype != PAL_DTYPE_OTHER,
         .scaled = t->settings.per_channel_scale || t->channel_scale,
+        .outliers = c->outliers > 0,
     };
 }
 
@@ -88,15 +90,16 @@ static pal_status find_importance(const compression *c, size_t i, target *t)
         return PAL_OK;
     }
     t->importance = measured;
+    t->weighted = true;
     if (!weight->pruned.mask)
         return PAL_OK;
-    t->pruned_importance = mem_array(t->stored, sizeof *t->pruned_importance);
-    if (!t->pruned_importance)
+    t->own_importance = scratch_zeroed(t->stored, sizeof *t->own_importance);
+    if (!t->own_importance)
         return fail_memory("planning");
     for (uint64_t e = 0, n = 0; e < weight->info.elements; e++)
         if (pack_count_bits(weight->pruned.mask, e, 1))
-            t->pruned_importance[n++] = measured[e];
-    t->importance = t->pruned_importance;
+            t->own_importance[n++] = measured[e];
+    t->importance = t->own_importance;
     return PAL_OK;
 }
 
@@ -129,7 +132,7 @@ pal_status target_init(compression *c, size_t i, size_t *eligible_of)
     if (!t->wanted)
         return PAL_OK;
     t->nbits = t->settings.nbits;
-    palette_form form = form_of(t, t->nbits);
+    palette_form form = form_of(c, t, t->nbits);
     pal_status status = c->model->format->can_express(c->model, i, &form);
     if (status || shares(c, i, eligible_of))
         return status;
@@ -205,8 +208,15 @@ pal_status target_allocate(compression *c, size_t i)
         .channel_scaled = t->channel_scale,
         .mask = weight->pruned.mask,
         .stored = weight->pruned.count,
+        .outliers = t->outliers,
     };
     pal_status status = palette_new(&spec, &t->palette);
+    for (uint64_t i = 0; !status && i < t->outliers; i++) {
+        const size_t width = grid_size(t->grid);
+        ((uint32_t *)t->palette->outlier_places)[i] = t->outlier_places[i];
+        memcpy((char *)t->palette->outlier_values + i * width,
+               (const char *)t->values + t->outlier_places[i] * width, width);
+    }
     if (!status && t->plan.groups > 1 && (t->outer > 1 || t->run_first) &&
         !(t->indices = mem_array(palette_index_count(t->palette), 1)))
         status = fail_memory("planning");
@@ -218,7 +228,8 @@ void target_free(target *t)
     palette_free(t->palette);
     free(t->indices);
     free(t->run_first);
-    free(t->pruned_importance);
+    scratch_free(t->own_importance);
+    free(t->outlier_places);
     free(t->group_error);
     free(t->group_peak);
     free(t->group_distinct);
@@ -264,7 +275,7 @@ void target_choose_bits(compression *c, size_t i)
             distinct = t->group_distinct[g];
     }
     for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
-        palette_form form = form_of(t, widths[w]);
+        palette_form form = form_of(c, t, widths[w]);
         if (distinct <= 1u << widths[w] && !c->model->format->can_express(c->model, i, &form)) {
             t->nbits = widths[w];
             return;

@@ -30,6 +30,11 @@ static bool allocate_parts(palette *p, const palette_spec *spec)
         }
         ok = ok && (p->scale = palette_allocate(p, count, width));
     }
+    if (p->outliers) {
+        p->outlier_places = palette_allocate(p, p->outliers, sizeof *p->outlier_places);
+        p->outlier_values = palette_allocate(p, p->outliers, width);
+        ok = ok && p->outlier_places && p->outlier_values;
+    }
     return ok;
 }
 
@@ -50,6 +55,7 @@ pal_status palette_new(const palette_spec *spec, palette **out)
     p->lut_dtype = spec->lut_dtype;
     p->mask = spec->mask;
     p->stored = spec->stored;
+    p->outliers = spec->outliers;
     if (!allocate_parts(p, spec)) {
         palette_free(p);
         return fail_memory("making a palette");
@@ -142,7 +148,18 @@ uint64_t palette_bytes(const palette *palette)
     return palette_index_bytes(palette) + palette_lut_bytes(palette) +
            (palette->lut_scale ? tables * width : 0) + (palette->lut_offset ? tables : 0) +
            palette_scale_elements(palette) * width +
+           palette->outliers * (sizeof *palette->outlier_places + width) +
            (palette->mask ? pack_bytes(palette_elements(palette), 1) : 0);
+}
+
+bool palette_places_ok(const palette *palette)
+{
+    const uint64_t elements = palette_elements(palette);
+    for (uint64_t i = 0; i < palette->outliers; i++)
+        if (palette->outlier_places[i] >= elements ||
+            (i && palette->outlier_places[i] <= palette->outlier_places[i - 1]))
+            return false;
+    return true;
 }
 
 /* ---------------------------------------------------------------- single values */
@@ -317,6 +334,14 @@ static void decode_pruned(const palette *p, const void *values, void *dense)
     }
 }
 
+static void put_outliers(const palette *p, void *dense)
+{
+    const size_t width = pal_dtype_bits(p->dtype) / 8;
+    for (uint64_t i = 0; i < p->outliers; i++)
+        memcpy((char *)dense + p->outlier_places[i] * width,
+               (const char *)p->outlier_values + i * width, width);
+}
+
 pal_status palette_decode(const palette *p, void *dense)
 {
     if (p->rank == 0 || p->rank > PAL_MAX_RANK)
@@ -332,6 +357,7 @@ pal_status palette_decode(const palette *p, void *dense)
             decode_indices(p, values, dense);
         if (p->scale)
             apply_scale(p, dense);
+        put_outliers(p, dense);
     }
     free(values);
     return status;

@@ -24,7 +24,11 @@ typedef struct palette {
     const uint8_t
         *mask;       /* pruned tensors: a bit for each element, packed like indices; there are */
     uint64_t stored; /* indices for the set ones alone, so many, in their order; scalars only */
-    void *owned[8];  /* the scratch memory of the above that is its own */
+    /* Elements that are kept exactly, whatever their index says. */
+    uint64_t outliers;
+    const uint32_t *outlier_places; /* which elements, row-major; ascending */
+    const void *outlier_values;     /* in dtype */
+    void *owned[8];                 /* the scratch memory of the above that is its own */
 } palette;
 
 /* What kind of palette a file would have to hold. */
@@ -34,6 +38,7 @@ typedef struct palette_form {
     bool vectors;  /* vector_size > 1 */
     bool integers; /* the entries are of an integer type */
     bool scaled;   /* the values looked up are multiplied by a scale */
+    bool outliers; /* some elements are kept exactly */
 } palette_form;
 
 /* What palette_new() makes. */
@@ -50,9 +55,13 @@ typedef struct palette_spec {
     bool channel_scaled; /* a scale for each position along the axis; not both */
     const uint8_t *mask; /* see above; it must outlive the palette */
     uint64_t stored;
+    uint64_t outliers; /* only of tensors with at most PALETTE_MAX_PLACE elements */
 } palette_spec;
 
-/* Tables, indices and scales are allocated and zeroed. */
+/* What the number of an outlier can count to, also where it is an int32. */
+#define PALETTE_MAX_PLACE INT32_MAX
+
+/* Tables, indices, scales and outliers are allocated and zeroed. */
 pal_status palette_new(const palette_spec *spec, palette **out);
 void palette_free(palette *palette);
 /* A hint that its content is not needed soon. */
@@ -66,7 +75,7 @@ uint64_t palette_num_luts(const palette *palette);
 uint64_t palette_lut_elements(const palette *palette);
 uint64_t palette_lut_bytes(const palette *palette);
 uint64_t palette_scale_elements(const palette *palette); /* 0 without scale */
-/* All that a file has to store for it: indices, tables, scales. */
+/* All that a file has to store for it: indices, tables, scales, outliers. */
 uint64_t palette_bytes(const palette *palette);
 
 /* Scratch memory of the given size, zeroed, that is freed with the palette; NULL when there is
@@ -76,6 +85,9 @@ void *palette_allocate(palette *palette, uint64_t count, size_t size);
 /* The entries of all tables as the values that they stand for, in dtype: (entry - offset) * scale,
  * computed in float32 and rounded once. */
 pal_status palette_lut_values(const palette *palette, void *values);
+
+/* Whether places of outliers, which come from a file, ascend and lie in the tensor. */
+bool palette_places_ok(const palette *palette);
 
 /* The dense tensor, pal_dtype_bits(dtype)/8 bytes for each element, row-major. */
 pal_status palette_decode(const palette *palette, void *dense);

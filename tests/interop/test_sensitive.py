@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 
 import support
+from running import by_onnxruntime
 from support import InteropTest
 
 SAMPLES, INPUTS, HIDDEN, CLASSES = 12, 40, 60, 7
@@ -19,11 +20,11 @@ EXAMPLE_DATA = support.EXAMPLE.parent / "data"
 FASHION = ("--split", "train", "--mean", "0.286", "--std", "0.353")
 
 
-def write_model(path, nodes, weights, inputs, outputs):
+def write_model(path, nodes, weights, inputs, outputs, kind=TensorProto.FLOAT):
     graph = helper.make_graph(
         nodes, "graph",
         [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in inputs],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs],
+        [helper.make_tensor_value_info(name, kind, shape) for name, shape in outputs],
         [numpy_helper.from_array(values, name) for name, values in weights.items()])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, path)
@@ -43,9 +44,9 @@ class Perceptron:
         nodes = [helper.make_node("MatMul", ["x", "a"], ["h"]),
                  helper.make_node("Relu", ["h"], ["r"]),
                  helper.make_node("MatMul", ["r", "b"], ["logits"]), *tail]
-        write_model(path, nodes, {"a": self.a, "b": self.b},
-                    [("x", TensorProto.FLOAT, ["n", INPUTS])],
-                    [(nodes[-1].output[0], ["n", CLASSES])])
+        kind = helper.np_dtype_to_tensor_dtype(self.a.dtype)
+        write_model(path, nodes, {"a": self.a, "b": self.b}, [("x", kind, ["n", INPUTS])],
+                    [(nodes[-1].output[0], ["n", CLASSES])], kind)
         return path
 
     def gradients(self, x, seed):
@@ -188,7 +189,7 @@ def least_error(values, weights, k):
     return best[n]
 
 
-class PalettesTest(SensitiveTest):
+class CheckpointTest(SensitiveTest):
     """A checkpoint with sensitivities from elsewhere."""
 
     def setUp(self):
@@ -217,6 +218,8 @@ class PalettesTest(SensitiveTest):
     def assert_least(self, error, least):
         self.assertLessEqual(abs(error - least), 1e-5 * least)
 
+
+class PalettesTest(CheckpointTest):
     def test_one_table(self):
         for nbits in (1, 2, 3):
             dense = self.palettized("--nbits", nbits, "--shrinkage", 0)
@@ -285,6 +288,87 @@ class PalettesTest(SensitiveTest):
             save_file(tensors, bad)
             self.assert_refused(command, output, pattern)
         self.assert_refused((*command[:-1], self.new_path(".safetensors")), output, "No such file")
+
+
+class OutliersTest(CheckpointTest):
+    """Values that are kept exactly."""
+
+    def kept(self, *options):
+        """The palettized file, and what it stands for."""
+        output, dense = self.new_path(".safetensors"), self.new_path(".safetensors")
+        self.succeed("compress", self.model, "-o", output, "--method", "sensitive", "--nbits", 2,
+                     "--load-sensitivity", self.loaded, "--weight-threshold", 0, "--shrinkage", 0,
+                     "--quiet", *options)
+        self.succeed("decompress", output, "-o", dense, "--quiet")
+        return output, load_file(dense)["net.weight"]
+
+    def test_in_a_checkpoint(self):
+        count = int(0.02 * self.weight.size)
+        plain = self.kept()[1]
+        for options in ((), ("--granularity", "per_grouped_channel", "--group-size", 8),
+                        ("--lut-dtype", "int8"), ("--cluster-dim", 2),
+                        ("--enable-per-channel-scale", "true")):
+            output, dense = self.kept("--outliers", 0.02, *options)
+            stored = load_file(output)
+            places = stored["net.weight.palette_outlier_indices"]
+            self.assertEqual(len(places), count)
+            self.assertTrue((np.diff(places.astype(np.int64)) > 0).all())
+            np.testing.assert_array_equal(dense.ravel()[places], self.weight.ravel()[places])
+            np.testing.assert_array_equal(stored["net.weight.palette_outlier_values"],
+                                          self.weight.ravel()[places])
+            again = self.new_path(".safetensors")  # what is read is written again
+            self.succeed("compress", output, "-o", again, "--nbits", 4, "--quiet")
+            self.assertEqual(output.read_bytes(), again.read_bytes())
+        # The values whose errors cost most, and the best tables for the others.
+        output, dense = self.kept("--outliers", 0.02)
+        places = load_file(output)["net.weight.palette_outlier_indices"]
+        cost = (self.importance * (plain - self.weight).astype(np.float64) ** 2).ravel()
+        self.assertGreaterEqual(cost[places].min(), np.sort(cost)[-count] * (1 - 1e-6))
+        rest = np.delete(np.arange(self.weight.size), places)
+        self.assert_least(self.error(dense), least_error(
+            self.weight.ravel()[rest], self.importance.ravel()[rest], 4))
+
+    def test_damaged(self):
+        output = self.kept("--outliers", 0.01)[0]
+        content, tensors = output.read_bytes(), load_file(output)
+        places = tensors["net.weight.palette_outlier_indices"]
+        at = content.index(places.tobytes())
+        for wrong in (np.flip(places), places + np.uint32(self.weight.size)):
+            output.write_bytes(content[:at] + wrong.tobytes() + content[at + places.nbytes:])
+            dense = self.new_path(".safetensors")
+            self.assert_refused(("decompress", output, "-o", dense), dense,
+                                "net.weight: the indices of its outliers do not ascend within it")
+
+    def test_in_onnx(self):
+        for dtype, options in ((np.float32, ()), (np.float16, ("--lut-dtype", "int8")),
+                               (np.float32, ("--granularity", "per_grouped_channel",
+                                             "--group-size", 10)),
+                               (np.float32, ("--enable-per-channel-scale", "true"))):
+            net = Perceptron()
+            net.a, net.b = net.a.astype(dtype), net.b.astype(dtype)
+            model = net.write(self.new_path(".onnx"))
+            data = self.data(x=net.x.astype(dtype))
+            output, again, dense = (self.new_path(".onnx") for _ in range(3))
+            self.succeed("compress", model, "-o", output, "--nbits", 3, "--method", "sensitive",
+                         "--data", data, "--outliers", 0.05, "--weight-threshold", 500, "--threads",
+                         1, "--quiet", *options)
+            self.succeed("decompress", output, "-o", dense, "--quiet")
+            weights = {t.name: numpy_helper.to_array(t)
+                       for t in onnx.load(dense).graph.initializer}
+            self.assertGreaterEqual((weights["a"] == net.a).sum(), int(0.05 * net.a.size))
+            self.assertFalse((weights["a"] == net.a).all())
+            feed = {"x": net.x.astype(dtype)}
+            for got, expected in zip(by_onnxruntime(output, feed), by_onnxruntime(dense, feed)):
+                np.testing.assert_array_equal(got, expected)
+            self.succeed("compress", output, "-o", again, "--nbits", 4, "--weight-threshold", 500,
+                         "--quiet")
+            self.assertEqual(output.read_bytes(), again.read_bytes())
+
+    def test_not_in_a_package(self):
+        output = self.new_path()
+        self.assert_refused(("compress", support.EXAMPLE, "-o", output, "--nbits", 2, "--method",
+                             "sensitive", "--samples", 2, "--outliers", 0.01, "--data",
+                             EXAMPLE_DATA, *FASHION), output, "outliers cannot be expressed")
 
 
 class FilesTest(SensitiveTest):

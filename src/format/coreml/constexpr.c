@@ -32,6 +32,13 @@ pal_status coreml_can_express(const pal_model *model, size_t weight, const palet
         needed = OPSET_IOS18;
         option = "enable_per_channel_scale";
     }
+    /* A constexpr is a dense look-up or a sparse tensor, not the sum of both; and what joins them
+     * has to be a constant, too, where weights are. */
+    if (form->outliers)
+        return fail(PAL_ERROR_UNSUPPORTED,
+                    "%s: outliers cannot be expressed in a Core ML package, which has no constant "
+                    "that is a look-up with exceptions",
+                    model->path);
     if (form->integers && form->scaled)
         return fail(PAL_ERROR_UNSUPPORTED,
                     "%s: lut_dtype and enable_per_channel_scale exclude each other in a Core ML "

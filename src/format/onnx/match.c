@@ -17,6 +17,7 @@ typedef struct matching {
     ProtobufCBinaryData prefix;
     palette *p;
     tensor lut, indices, lut_scale, lut_offset, scale;
+    tensor places, exact;           /* of outliers */
     uint64_t split[MAX_DIMENSIONS]; /* shape of the indices, as in recipe.c */
     size_t split_rank;
     bool has_tables;          /* several */
@@ -233,9 +234,30 @@ static bool read_indices(matching *m, ProtobufCBinaryData name)
         return false;
     return !add || (add->n_input == 2 && read_tables_shape(m, add->input[1]));
 }
+
+/* Outliers, and what makes the values between which they are put. */
+static bool read_outliers(matching *m, const Onnx__Node **node)
+{
+    static const char *const makers[] = {"Gather", "Reshape", "Mul", "Cast"};
+    const Onnx__Node *scatter =
+        node_is(*node, "Reshape") ? producer_of(m, *node, 0, "ScatterElements") : NULL;
+    if (!scatter)
+        return true;
+    const Onnx__Node *flat = producer_of(m, scatter, 0, "Reshape");
+    if (!flat || scatter->n_input != 3 || !read_constant(m, scatter->input[1], &m->places) ||
+        !read_constant(m, scatter->input[2], &m->exact))
+        return false;
+    *node = NULL;
+    for (size_t i = 0; !*node && i < sizeof makers / sizeof *makers; i++)
+        *node = producer_of(m, flat, 0, makers[i]);
+    return *node != NULL;
+}
+
 static bool read_operators(matching *m, const Onnx__Node *node)
 {
     palette *p = m->p;
+    if (!read_outliers(m, &node))
+        return false;
     const Onnx__Node *multiply = node_is(node, "Cast") ? producer_of(m, node, 0, "Mul") : node;
     if (!multiply)
         return false;
@@ -335,7 +357,9 @@ static bool check_sizes(matching *m)
         if (p->scale_shape[d] != 1 && p->scale_shape[d] != p->shape[d])
             return false;
     }
-    return m->indices.bytes >= palette_index_bytes(p);
+    return m->indices.bytes >= palette_index_bytes(p) &&
+           (!m->places.data || (m->places.dtype == PAL_INT32 && m->exact.dtype == p->dtype &&
+                                m->places.rank == 1 && m->exact.elements == m->places.elements));
 }
 
 /* Copies are made of what is not aligned. */
@@ -349,7 +373,12 @@ static pal_status keep_data(matching *m)
     p->scale = m->scale.data ? tensor_align(m->state, &m->scale) : NULL;
     if (!p->lut || (m->lut_scale.data && !p->lut_scale) || (m->scale.data && !p->scale))
         return fail_memory("reading a palette");
-    return PAL_OK;
+    if (!m->places.data)
+        return PAL_OK;
+    p->outliers = m->places.elements;
+    p->outlier_places = tensor_align(m->state, &m->places);
+    p->outlier_values = tensor_align(m->state, &m->exact);
+    return p->outlier_places && p->outlier_values ? PAL_OK : fail_memory("reading a palette");
 }
 
 /* ---------------------------------------------------------------- comparing */
@@ -410,7 +439,8 @@ static bool same_step(const matching *m, const recipe *r, size_t index, Protobuf
  * table over and over. */
 static pal_status check_work(onnx *state, const matching *m)
 {
-    state->match_work += m->lut.bytes + m->tables.bytes + m->lut_scale.bytes + m->scale.bytes;
+    state->match_work += m->lut.bytes + m->tables.bytes + m->lut_scale.bytes + m->scale.bytes +
+                         m->places.bytes + m->exact.bytes;
     if (state->match_work / 64 > state->map.size + state->external_bytes)
         return fail(PAL_ERROR_FORMAT, "%s: takes more memory to read than its size justifies",
                     state->path);
@@ -443,7 +473,8 @@ pal_status match_palette(onnx *state, const scope *scope, size_t graph, size_t n
         status = recipe_make(&p, &scratch, &r);
     if (status == PAL_ERROR_UNSUPPORTED) {
         status = PAL_OK;
-    } else if (!status && same_step(&m, &r, r.count - 1, root->output[0], root, false)) {
+    } else if (!status && palette_places_ok(&p) &&
+               same_step(&m, &r, r.count - 1, root->output[0], root, false)) {
         *found = mem_zeroed(1, sizeof **found);
         if (!*found) {
             status = fail_memory("reading a palette");

@@ -15,6 +15,7 @@
  *              (of a constant, or with many tables of Range, Reshape)
  *   tables     integer entries: Cast, Sub (offset), Mul (scale), Cast, Reshape
  *   values     Gather; of vectors Transpose; where the shape is not there yet Reshape; scaled: Mul
+ *   outliers   Reshape, ScatterElements (of exact values), Reshape
  *
  * Arithmetic on values is in float32, as in palette_decode(), for a runtime need not know how to
  * multiply float16. */
@@ -358,6 +359,24 @@ static size_t add_scale(maker *m, size_t values)
     return from_float32(m, product);
 }
 
+/* Exact values in the place of some. */
+static size_t add_outliers(maker *m, size_t values)
+{
+    static const int64_t whole = -1;
+    const palette *p = m->palette;
+    const uint64_t n = p->outliers;
+    const tensor places = {PAL_INT32, 1, {n}, n, n * sizeof(int32_t), p->outlier_places, 0};
+    const tensor exact = {
+        p->dtype, 1, {n}, n, n * pal_dtype_bits(p->dtype) / 8, p->outlier_values, 0,
+    };
+    const size_t flat = add_node(m, "Reshape", values, add_numbers(m, &whole, 1));
+    const size_t place = add_constant(m, false, &places), value = add_constant(m, false, &exact);
+    const size_t put = add_node(m, "ScatterElements", flat, place);
+    m->recipe->steps[put].inputs[2] = value;
+    m->recipe->steps[put].input_count = 3;
+    return add_reshape(m, put, p->shape, p->rank);
+}
+
 pal_status recipe_make(const palette *palette, mem_arena *arena, recipe *out)
 {
     maker m = {.palette = palette, .arena = arena, .recipe = out};
@@ -378,6 +397,8 @@ pal_status recipe_make(const palette *palette, mem_arena *arena, recipe *out)
     if (vectors || m.rank != palette->rank)
         values = add_reshape(&m, values, palette->shape, palette->rank);
     if (palette->scale)
-        add_scale(&m, values);
+        values = add_scale(&m, values);
+    if (palette->outliers)
+        add_outliers(&m, values);
     return m.failed ? fail_memory("palettizing") : PAL_OK;
 }

@@ -259,9 +259,10 @@ static pal_status read_metadata(shard *shard)
     if (!version || !text)
         return fail(PAL_ERROR_FORMAT, "%s: __metadata__ has only one of %s and %s", shard->path,
                     VERSION_KEY, PALETTES_KEY);
-    if (strcmp(version, PALETTE_VERSION) != 0)
-        return fail(PAL_ERROR_UNSUPPORTED, "%s: palettes of version %s; this program reads %s",
-                    shard->path, version, PALETTE_VERSION);
+    if (strcmp(version, PALETTE_VERSION) != 0 && strcmp(version, OUTLIER_VERSION) != 0)
+        return fail(PAL_ERROR_UNSUPPORTED,
+                    "%s: palettes of version %s; this program reads %s and %s", shard->path,
+                    version, PALETTE_VERSION, OUTLIER_VERSION);
     pal_status status = json_parse(shard->path, PALETTES_KEY, text, strlen(text), &shard->palettes);
     if (!status && !json_is_object(shard->palettes))
         status = fail(PAL_ERROR_FORMAT, "%s: __metadata__: %s is not a JSON object", shard->path,

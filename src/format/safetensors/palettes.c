@@ -7,13 +7,17 @@
 #include "palette/pack.h"
 
 const char *const PART_SUFFIX[PARTS] = {
-    [PART_INDICES] = ".palette_indices",     [PART_LUT] = ".palette_lut",
-    [PART_LUT_SCALE] = ".palette_lut_scale", [PART_LUT_OFFSET] = ".palette_lut_offset",
+    [PART_INDICES] = ".palette_indices",
+    [PART_LUT] = ".palette_lut",
+    [PART_LUT_SCALE] = ".palette_lut_scale",
+    [PART_LUT_OFFSET] = ".palette_lut_offset",
     [PART_SCALE] = ".palette_scale",
+    [PART_OUTLIER_INDICES] = ".palette_outlier_indices",
+    [PART_OUTLIER_VALUES] = ".palette_outlier_values",
 };
 
 const char VERSION_KEY[] = "palettize.version", PALETTES_KEY[] = "palettize.tensors";
-const char PALETTE_VERSION[] = "1";
+const char PALETTE_VERSION[] = "1", OUTLIER_VERSION[] = "2";
 
 char *safetensors_part_name(const char *name, int part)
 {
@@ -91,6 +95,20 @@ static pal_status read_lut(const stored *lut, palette *p)
     return PAL_OK;
 }
 
+/* Their number; whether they lie in the tensor shows when they are read. */
+static pal_status check_outliers(const stored *const part[PARTS], palette *p)
+{
+    const stored *indices = part[PART_OUTLIER_INDICES], *values = part[PART_OUTLIER_VALUES];
+    if (!indices && !values)
+        return PAL_OK;
+    if (!indices || !values || !indices->type || !values->type ||
+        indices->type->dtype != PAL_UINT32 || values->type->dtype != p->dtype ||
+        indices->rank != 1 || values->rank != 1 || indices->elements != values->elements)
+        return fail(PAL_ERROR_FORMAT, "its outliers have another type or size");
+    p->outliers = indices->elements;
+    return PAL_OK;
+}
+
 static pal_status check_parts(const stored *const part[PARTS], palette *p)
 {
     const stored *indices = part[PART_INDICES], *scale = part[PART_SCALE];
@@ -132,6 +150,8 @@ static pal_status read_parts(safetensors *state, const shard *shard, const char 
         status = read_lut(part[PART_LUT], p);
     if (!status)
         status = check_parts(part, p);
+    if (!status)
+        status = check_outliers(part, p);
     for (int i = 0; !status && i < PARTS; i++)
         if (part[i] && !(data[i] = safetensors_aligned(state, part[i])))
             status = fail_memory("reading a palette");
@@ -140,6 +160,10 @@ static pal_status read_parts(safetensors *state, const shard *shard, const char 
     p->lut_scale = data[PART_LUT_SCALE];
     p->lut_offset = data[PART_LUT_OFFSET];
     p->scale = data[PART_SCALE];
+    p->outlier_places = data[PART_OUTLIER_INDICES];
+    p->outlier_values = data[PART_OUTLIER_VALUES];
+    if (!status && !palette_places_ok(p))
+        status = fail(PAL_ERROR_FORMAT, "the indices of its outliers do not ascend within it");
     return status;
 }
 

@@ -119,9 +119,20 @@ void safetensors_discard(const shard *shard, const void *data, uint64_t bytes);
 /* ---------------------------------------------------------------- palettes.c */
 
 /* A tensor takes the place of NAME under NAME plus one of these. */
-enum { PART_INDICES, PART_LUT, PART_LUT_SCALE, PART_LUT_OFFSET, PART_SCALE, PARTS };
+enum {
+    PART_INDICES,
+    PART_LUT,
+    PART_LUT_SCALE,
+    PART_LUT_OFFSET,
+    PART_SCALE,
+    PART_OUTLIER_INDICES,
+    PART_OUTLIER_VALUES,
+    PARTS
+};
 extern const char *const PART_SUFFIX[PARTS];
-extern const char VERSION_KEY[], PALETTES_KEY[], PALETTE_VERSION[];
+extern const char VERSION_KEY[], PALETTES_KEY[];
+/* With outliers the version is the second: a reader of the first would not look for them. */
+extern const char PALETTE_VERSION[], OUTLIER_VERSION[];
 
 /* "NAME.palette_lut" in fresh memory; NULL when out of memory. */
 char *safetensors_part_name(const char *name, int part);

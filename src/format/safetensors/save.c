@@ -31,6 +31,7 @@ typedef struct new_file {
     const shard *shard;
     json_t *header;
     json_t *palettes; /* the new descriptions */
+    bool outliers;    /* one of them has outliers */
     part *parts;
     size_t count, capacity;
 } new_file;
@@ -106,6 +107,12 @@ static pal_status add_palette(new_file *file, const entry *entry)
     if (!status && p->scale)
         status =
             add_palette_part(file, entry, PART_SCALE, p->dtype, p->scale_shape, p->rank, p->scale);
+    if (!status && p->outliers)
+        status = add_palette_part(file, entry, PART_OUTLIER_INDICES, PAL_UINT32, &p->outliers, 1,
+                                  p->outlier_places);
+    if (!status && p->outliers)
+        status = add_palette_part(file, entry, PART_OUTLIER_VALUES, p->dtype, &p->outliers, 1,
+                                  p->outlier_values);
     return status;
 }
 
@@ -170,7 +177,9 @@ static json_t *make_metadata(const new_file *file)
     if (!json_object_size(file->palettes))
         return metadata;
     char *text = json_text(file->palettes);
-    if (!text || json_object_set_new(metadata, VERSION_KEY, json_string(PALETTE_VERSION)) ||
+    if (!text ||
+        json_object_set_new(metadata, VERSION_KEY,
+                            json_string(file->outliers ? OUTLIER_VERSION : PALETTE_VERSION)) ||
         json_object_set_new(metadata, PALETTES_KEY, json_string(text))) {
         json_decref(metadata);
         metadata = NULL;
@@ -189,6 +198,7 @@ static pal_status make_header(new_file *file)
         return fail_memory("writing a header");
     for (size_t i = first; i < end; i++) {
         const entry *entry = &state->entries[i];
+        file->outliers = file->outliers || (entry->palette && entry->palette->outliers);
         if (entry->palette &&
             json_object_set_new(file->palettes, entry->name, safetensors_describe(entry->palette)))
             return fail_memory("writing a header");
