@@ -33,7 +33,7 @@ demo: setup all
 
 test: setup
 	@$(MAKE) all CMAKE_FLAGS="-DPALETTIZE_WERROR=ON"
-	@ctest --test-dir $(BUILD) --output-on-failure --timeout 300
+	@ctest --test-dir $(BUILD) --output-on-failure --timeout 600
 	@scripts/interop.sh $(BUILD)/palettize
 
 interop: setup all
@@ -42,7 +42,7 @@ interop: setup all
 sanitize: setup
 	@$(MAKE) all BUILD=$(BUILD)-sanitize \
 	    CMAKE_FLAGS="-DCMAKE_BUILD_TYPE=RelWithDebInfo -DPALETTIZE_SANITIZE=address,undefined"
-	@ctest --test-dir $(BUILD)-sanitize --output-on-failure --timeout 300
+	@ctest --test-dir $(BUILD)-sanitize --output-on-failure --timeout 600
 
 fuzz: setup
 	@$(MAKE) all BUILD=$(BUILD)-sanitize \

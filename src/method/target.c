@@ -156,7 +156,7 @@ pal_status target_scale_channels(compression *c, size_t i)
     target *t = &c->targets[i];
     const model_weight *weight = &c->model->weights[i];
     t->channel_scale = true;
-    const palette_form form = form_of(t, t->nbits);
+    const palette_form form = form_of(c, t, t->nbits);
     pal_status status = t->settings.per_channel_scale || weight->pruned.mask
                             ? fail(PAL_ERROR_UNSUPPORTED, "it has scales of another kind, or none")
                             : c->model->format->can_express(c->model, i, &form);
