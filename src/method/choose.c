@@ -16,7 +16,7 @@
 #define FEWEST 32
 
 /* Nats, or relative squared error: a model this near is as good as the original. */
-#define NEAR 0.002
+#define NEAR 0.0005
 
 typedef struct choice {
     compression *candidates;

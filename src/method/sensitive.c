@@ -26,6 +26,17 @@ typedef struct work {
     pal_sensitivity *sensitivity;
 } work;
 
+/* What the file cannot express is refused before anything is measured. */
+static pal_status check(const work *w)
+{
+    compression c = {
+        .model = w->model, .options = w->options, .outliers = w->method->settings.outliers};
+    pal_status status = compression_begin(&c);
+    if (!status)
+        compression_abandon(&c);
+    return status;
+}
+
 static pal_status find_sensitivity(work *w)
 {
     const method_settings *method = &w->method->settings;
@@ -124,7 +135,9 @@ pal_status compress_sensitive(pal_model *model, const pal_options *options,
               .progress = progress,
               .user = user};
     const bool given = pal_method_options_given(method, "shrinkage");
-    pal_status status = find_sensitivity(&w);
+    pal_status status = check(&w);
+    if (!status)
+        status = find_sensitivity(&w);
     if (!status)
         status =
             data && !given

@@ -17,7 +17,8 @@ FORMS_WRITER = COMMAND.parent / "tests" / "test_safetensors"
 # The reader of docs/safetensors.md: {name: float array}, of float tensors. A bfloat16 is handled as
 # the float32 of the same value.
 
-TYPES = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "I8": "i1", "U8": "u1"}
+TYPES = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "I8": "i1", "U8": "u1",
+         "U32": "<u4"}
 
 
 def rounded(values, dtype):
@@ -50,7 +51,10 @@ def read(path):
         indices = bits[:np.prod(sizes) * nbits].reshape(*sizes, nbits) @ (1 << np.arange(nbits))
         tables = np.ix_(*(np.arange(n) // (n // blocks) for n, blocks in zip(sizes, lut.shape)))
         values = np.moveaxis(lut[(*tables, indices)], -1, vector_axis + 1).reshape(shape)
-        return rounded(values * stored(name + ".palette_scale"), dtype)
+        values = rounded(values * stored(name + ".palette_scale"), dtype)
+        places = stored(name + ".palette_outlier_indices", np.zeros(0, "<u4"))
+        values.reshape(-1)[places] = stored(name + ".palette_outlier_values", np.zeros(0, "<f4"))
+        return values
 
     dense = {n: stored(n) for n in header if ".palette_" not in n and header[n]["dtype"] in TYPES}
     return dense | {n: decoded(n, **description) for n, description in palettes.items()}

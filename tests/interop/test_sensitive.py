@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 import support
 from running import by_onnxruntime
 from support import InteropTest
+from test_safetensors import read
 
 SAMPLES, INPUTS, HIDDEN, CLASSES = 12, 40, 60, 7
 EXAMPLE_DATA = support.EXAMPLE.parent / "data"
@@ -310,6 +311,7 @@ class OutliersTest(CheckpointTest):
                         ("--enable-per-channel-scale", "true")):
             output, dense = self.kept("--outliers", 0.02, *options)
             stored = load_file(output)
+            np.testing.assert_array_equal(read(output)["net.weight"], dense)
             places = stored["net.weight.palette_outlier_indices"]
             self.assertEqual(len(places), count)
             self.assertTrue((np.diff(places.astype(np.int64)) > 0).all())

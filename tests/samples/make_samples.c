@@ -99,9 +99,9 @@ static const struct {
     const char *name;
     sample_form form;
 } forms[] = {
-    {"integers", {4, {2}, 1, 0, PAL_INT8, true, false}},
-    {"scaled", {3, {1}, 1, 0, PAL_DTYPE_OTHER, false, true}},
-    {"everything", {2, {1, 2}, 2, 0, PAL_UINT8, true, true}},
+    {"integers", {4, {2}, 1, 0, PAL_INT8, true, false, 0}},
+    {"scaled", {3, {1}, 1, 0, PAL_DTYPE_OTHER, false, true, 0}},
+    {"everything", {2, {1, 2}, 2, 0, PAL_UINT8, true, true, 5}},
 };
 
 /* Everything that can become of the sample `base`, under names that begin with its own. */

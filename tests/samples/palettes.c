@@ -28,6 +28,22 @@ static void *random_indices(palette *p, uint64_t *seed)
     return packed;
 }
 
+/* At random places, as many as are asked for and the tensor has room for. */
+static void random_outliers(palette *p, uint64_t count, uint64_t *seed)
+{
+    uint64_t elements = 1;
+    for (size_t d = 0; d < p->rank; d++)
+        elements *= p->shape[d];
+    p->outliers = count < elements ? count : elements;
+    uint32_t *places = palette_allocate(p, p->outliers, sizeof *places);
+    sample_need(places != NULL, "out of memory");
+    const uint64_t step = elements / p->outliers;
+    for (uint64_t i = 0; i < p->outliers; i++)
+        places[i] = (uint32_t)(i * step + random_below(seed, (unsigned)step));
+    p->outlier_places = places;
+    p->outlier_values = allocate(p, p->dtype, p->outliers, seed);
+}
+
 palette *sample_palette(const sample_form *form, pal_dtype dtype, size_t rank,
                         const uint64_t *shape, uint64_t *seed)
 {
@@ -52,5 +68,7 @@ palette *sample_palette(const sample_form *form, pal_dtype dtype, size_t rank,
         p->lut_offset = allocate(p, p->lut_dtype, palette_num_luts(p), seed);
     if (form->scale)
         p->scale = allocate(p, dtype, shape[0], seed);
+    if (form->outliers)
+        random_outliers(p, form->outliers, seed);
     return p;
 }

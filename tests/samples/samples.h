@@ -47,6 +47,7 @@ typedef struct sample_form {
     pal_dtype lut_dtype; /* PAL_DTYPE_OTHER: that of the weight */
     bool offset;         /* of an integer table */
     bool scale;          /* one for each index of dimension 0 */
+    uint64_t outliers;
 } sample_form;
 
 /* A palette of this form with random content. */

@@ -170,20 +170,23 @@ static void test_forms(void **state)
     for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
         const unsigned n = widths[w];
         const sample_form forms[] = {
-            {n, {1, 1, 1, 1}, 1, 0, 0, false, false},
-            {n, {4, 1, 1, 1}, 1, 0, 0, false, false},
-            {n, {32, 32, 3, 3}, 1, 0, 0, false, false},
-            {n, {2, 16, 3, 1}, 1, 0, 0, false, false},
-            {n, {1, 1, 1, 1}, 4, 0, 0, false, false},
-            {n, {1, 1, 1, 1}, 2, 1, 0, false, false},
-            {n, {1, 1, 1, 1}, 3, 3, 0, false, false},
-            {n, {4, 2, 1, 1}, 2, 0, 0, false, false},
-            {n, {16, 1, 1, 1}, 2, 0, 0, false, false},
-            {n, {1, 1, 1, 1}, 1, 0, PAL_INT8, false, false},
-            {n, {8, 1, 1, 1}, 1, 0, PAL_INT8, true, false},
-            {n, {8, 1, 1, 1}, 2, 1, PAL_INT8, true, true},
-            {n, {1, 1, 1, 1}, 1, 0, 0, false, true},
-            {n, {1, 4, 1, 1}, 2, 0, 0, false, true},
+            {n, {1, 1, 1, 1}, 1, 0, 0, false, false, 0},
+            {n, {4, 1, 1, 1}, 1, 0, 0, false, false, 0},
+            {n, {32, 32, 3, 3}, 1, 0, 0, false, false, 0},
+            {n, {2, 16, 3, 1}, 1, 0, 0, false, false, 0},
+            {n, {1, 1, 1, 1}, 4, 0, 0, false, false, 0},
+            {n, {1, 1, 1, 1}, 2, 1, 0, false, false, 0},
+            {n, {1, 1, 1, 1}, 3, 3, 0, false, false, 0},
+            {n, {4, 2, 1, 1}, 2, 0, 0, false, false, 0},
+            {n, {16, 1, 1, 1}, 2, 0, 0, false, false, 0},
+            {n, {1, 1, 1, 1}, 1, 0, PAL_INT8, false, false, 0},
+            {n, {8, 1, 1, 1}, 1, 0, PAL_INT8, true, false, 0},
+            {n, {8, 1, 1, 1}, 2, 1, PAL_INT8, true, true, 0},
+            {n, {1, 1, 1, 1}, 1, 0, 0, false, true, 0},
+            {n, {1, 4, 1, 1}, 2, 0, 0, false, true, 0},
+            {n, {1, 1, 1, 1}, 1, 0, 0, false, false, 1},
+            {n, {4, 1, 1, 1}, 1, 0, 0, false, true, 90},
+            {n, {8, 1, 1, 1}, 2, 1, PAL_INT8, true, true, 50},
         };
         for (size_t f = 0; f < sizeof forms / sizeof *forms; f++)
             check_form(&forms[f], &seed);

@@ -222,14 +222,16 @@ static const struct {
     pal_dtype dtype;
     sample_form form;
 } forms[] = {
-    {PAL_BFLOAT16, {4, {1}, 1, 0, 0, false, false}},
-    {PAL_FLOAT32, {3, {1, 4}, 1, 0, 0, false, false}},
-    {PAL_FLOAT16, {1, {8}, 1, 0, 0, false, true}},
-    {PAL_FLOAT32, {6, {2}, 2, 0, 0, false, false}},
-    {PAL_BFLOAT16, {2, {2}, 4, 1, 0, false, true}},
-    {PAL_FLOAT16, {8, {4}, 1, 0, PAL_INT8, false, false}},
-    {PAL_FLOAT32, {3, {1, 2}, 1, 0, PAL_UINT8, true, true}},
-    {PAL_FLOAT32, {4, {2}, 2, 1, PAL_INT8, true, false}},
+    {PAL_BFLOAT16, {4, {1}, 1, 0, 0, false, false, 0}},
+    {PAL_FLOAT32, {3, {1, 4}, 1, 0, 0, false, false, 0}},
+    {PAL_FLOAT16, {1, {8}, 1, 0, 0, false, true, 0}},
+    {PAL_FLOAT32, {6, {2}, 2, 0, 0, false, false, 0}},
+    {PAL_BFLOAT16, {2, {2}, 4, 1, 0, false, true, 0}},
+    {PAL_FLOAT16, {8, {4}, 1, 0, PAL_INT8, false, false, 0}},
+    {PAL_FLOAT32, {3, {1, 2}, 1, 0, PAL_UINT8, true, true, 0}},
+    {PAL_FLOAT32, {4, {2}, 2, 1, PAL_INT8, true, false, 0}},
+    {PAL_BFLOAT16, {3, {2}, 1, 0, 0, false, false, 7}},
+    {PAL_FLOAT16, {2, {1, 2}, 2, 0, PAL_UINT8, true, true, 33}},
 };
 
 enum { FORMS = sizeof forms / sizeof *forms, ROWS = 48, COLUMNS = 40 };

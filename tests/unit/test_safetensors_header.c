@@ -42,7 +42,7 @@ static const struct {
     {"{\"__metadata__\":[]}", "__metadata__ is not an object"},
     {"{\"__metadata__\":{\"a\":1}}", "__metadata__: a is not a string"},
     {"{\"__metadata__\":{\"palettize.version\":\"1\"}}", "only one of"},
-    {"{\"__metadata__\":{\"palettize.version\":\"2\",\"palettize.tensors\":\"{}\"}}", "version 2"},
+    {"{\"__metadata__\":{\"palettize.version\":\"3\",\"palettize.tensors\":\"{}\"}}", "version 3"},
     {"{\"__metadata__\":{\"palettize.version\":\"1\",\"palettize.tensors\":\"[]\"}}",
      "not a JSON object"},
     {"{\"__metadata__\":{\"palettize.version\":\"1\",\"palettize.tensors\":\"{\\\"a\\\":1}\"}}",
