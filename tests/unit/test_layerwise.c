@@ -220,14 +220,13 @@ static void each_step_is_a_gain(void **state)
     static const char *const forms[][7] = {
         {"nbits", "2", NULL},
         {"nbits", "4", "cluster_dim", "2", NULL},
-        {"nbits", "2", "granularity", "per_grouped_channel", "group_size", "8", NULL},
-        {"nbits", "2", "lut_dtype", "int8", NULL},
+        {"nbits", "2", "lut_dtype", "int8", "granularity", "per_grouped_channel", NULL},
         {"nbits", "2", "enable_per_channel_scale", "true", NULL},
     };
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         pal_report *report = NULL;
         double errors[3];
-        const char *method[] = {"method", "layerwise", "samples", "32", NULL};
+        const char *method[] = {"method", "layerwise", "samples", "32", "held_back", "16", NULL};
         assert_ok(run(MODEL, in("steps.onnx"), forms[i], method, true, &report));
         assert_int_equal(errors_of(report, errors), 3);
         assert_true(errors[1] < errors[0] && errors[2] < 0.8 * errors[1]);
@@ -238,7 +237,7 @@ static void each_step_is_a_gain(void **state)
 static void results_do_not_depend_on_threads(void **state)
 {
     (void)state;
-    const char *method[] = {"method", "layerwise", "samples", "20", "held_back", "0", NULL};
+    const char *method[] = {"method", "layerwise", "samples", "12", "held_back", "0", NULL};
     const char *const one[] = {"nbits", "2", "threads", "1", NULL};
     const char *const three[] = {"nbits", "2", "threads", "3", NULL};
     assert_ok(run(MODEL, in("one.onnx"), one, method, true, NULL));
@@ -266,7 +265,8 @@ static void few_samples_do(void **state)
     static const char *const counts[] = {"1", "2", "16"};
     for (size_t i = 0; i < 3; i++) {
         pal_report *report = NULL;
-        const char *method[] = {"method", "layerwise", "samples", counts[i], NULL};
+        const char *method[] = {"method",    "layerwise", "samples", counts[i],
+                                "held_back", "16",        NULL};
         const char *const options[] = {"nbits", "2", NULL};
         assert_ok(run(MODEL, in("few.onnx"), options, method, true, &report));
         assert_non_null(pal_report_note(report, 0));
@@ -282,8 +282,8 @@ static void scales_take_the_place_of_batch_norm(void **state)
     pal_report *report = NULL;
     pal_model *model;
     const char *const options[] = {"nbits", "2", NULL};
-    const char *scale[] = {"method", "layerwise", "correct", "scale", "samples", "64", NULL};
-    const char *plain[] = {"method", "layerwise", "samples", "64", NULL};
+    const char *scale[] = {"method", "layerwise", "correct", "scale", "samples", "48", NULL};
+    const char *plain[] = {"method", "layerwise", "samples", "48", NULL};
     const char *folded = EXAMPLE_DIRECTORY "/fashion-mnist.onnx";
     assert_ok(run(folded, in("plain.onnx"), options, plain, true, &report));
     assert_int_equal(errors_of(report, without), 3);
