@@ -1,5 +1,6 @@
 #include "method/layerwise/walk.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -426,6 +427,76 @@ static pal_status copy_node(const run *r, graph *to, int network, const graph_no
     return PAL_OK;
 }
 
+static const graph_tensor *constant_of(const run *r, int network, size_t value)
+{
+    if (value == GRAPH_NONE)
+        return NULL;
+    return network == NETWORK_COMPRESSED && r->walk->instead[value]
+               ? r->walk->instead[value]
+               : r->walk->graph->values[value].constant;
+}
+
+static pal_status add_binary(graph *to, const graph_node *from, binary_kind kind, size_t a,
+                             size_t b, size_t result)
+{
+    graph_node *node = graph_add_node(to, &to->main, OP_BINARY, from->name, from->type, 2, 1);
+    if (!node || a == GRAPH_NONE || b == GRAPH_NONE)
+        return PAL_ERROR_MEMORY;
+    node->attributes = (op_attributes){.binary = {.kind = kind}};
+    node->inputs[0] = a;
+    node->inputs[1] = b;
+    node->outputs[0] = result;
+    return PAL_OK;
+}
+
+/* A batch norm as a product and a sum: oneDNN is slow at it where channels are no multiple of its
+ * blocks or lie in plain order, as they do between runs. *done is false if it is none of constants.
+ */
+static pal_status copy_norm(const run *r, graph *to, int network, const graph_node *from,
+                            size_t *map, bool *done)
+{
+    const graph_tensor *of[4];
+    const graph_value *x = &r->walk->graph->values[from->inputs[0]];
+    int64_t shape[PAL_MAX_RANK];
+    *done = false;
+    if (from->op != OP_BATCH_NORM || x->rank < 2)
+        return PAL_OK;
+    for (size_t i = 0; i < 4; i++)
+        if (!(of[i] = constant_of(r, network, from->inputs[i + 1])))
+            return PAL_OK;
+    *done = true;
+    for (size_t d = 0; d + 1 < x->rank; d++)
+        shape[d] = d ? 1 : x->shape[1];
+    graph_tensor *factor = graph_add_tensor(to, GRAPH_FLOAT, x->rank - 1, shape);
+    graph_tensor *term = graph_add_tensor(to, GRAPH_FLOAT, x->rank - 1, shape);
+    if (!factor || !term)
+        return PAL_ERROR_MEMORY;
+    for (uint64_t c = 0; c < factor->elements; c++) {
+        const double deviation =
+            sqrt((double)((const float *)of[3]->data)[c] + (double)from->attributes.norm.epsilon);
+        const double by = (double)((const float *)of[0]->data)[c] / deviation;
+        ((float *)factor->owned)[c] = (float)by;
+        ((float *)term->owned)[c] = (float)((double)((const float *)of[1]->data)[c] -
+                                            by * (double)((const float *)of[2]->data)[c]);
+    }
+    pal_status status = PAL_OK;
+    if (map[from->inputs[0]] == GRAPH_NONE)
+        status = add_value(r, to, network, from->inputs[0], map);
+    if (!status)
+        status = add_value(r, to, network, from->outputs[0], map);
+    const size_t product = status ? GRAPH_NONE : graph_add_value(to, "", GRAPH_FLOAT);
+    if (product == GRAPH_NONE)
+        return PAL_ERROR_MEMORY;
+    to->values[product].rank = x->rank;
+    memcpy(to->values[product].shape, x->shape, sizeof x->shape);
+    status = add_binary(to, from, BINARY_MUL, map[from->inputs[0]],
+                        graph_add_constant(to, "", factor), product);
+    if (!status)
+        status = add_binary(to, from, BINARY_ADD, product, graph_add_constant(to, "", term),
+                            map[from->outputs[0]]);
+    return status;
+}
+
 /* The run as a graph of its own. */
 static pal_status make_graph(run *r, int network)
 {
@@ -449,8 +520,13 @@ static pal_status make_graph(run *r, int network)
             memcpy(to->values[*added].shape, value->shape, sizeof value->shape);
         }
     }
-    for (size_t i = 0; !status && i < r->count; i++)
-        status = copy_node(r, to, network, &from->main.nodes[r->first + i], map);
+    for (size_t i = 0; !status && i < r->count; i++) {
+        const graph_node *node = &from->main.nodes[r->first + i];
+        bool done;
+        status = copy_norm(r, to, network, node, map, &done);
+        if (!status && !done)
+            status = copy_node(r, to, network, node, map);
+    }
     if (!status) {
         size_t *outputs = arena_alloc(&to->arena, (r->output_count + 1) * sizeof *outputs);
         if (!outputs)
