@@ -8,6 +8,7 @@
 #   make fuzz       mutated files against every reader (FUZZ_COUNT=100000 of each kind)
 #   make bench      compare speed with coremltools (downloads PyTorch)
 #   make install    PREFIX=/usr/local
+#   make docs       the public header as HTML, by Doxygen
 #   make format     clang-format on all C files
 
 BUILD ?= build
@@ -32,7 +33,7 @@ demo: setup all
 
 test: setup
 	@$(MAKE) all CMAKE_FLAGS="-DPALETTIZE_WERROR=ON"
-	@ctest --test-dir $(BUILD) --output-on-failure --timeout 300
+	@ctest --test-dir $(BUILD) --output-on-failure --timeout 600
 	@scripts/interop.sh $(BUILD)/palettize
 
 interop: setup all
@@ -41,7 +42,7 @@ interop: setup all
 sanitize: setup
 	@$(MAKE) all BUILD=$(BUILD)-sanitize \
 	    CMAKE_FLAGS="-DCMAKE_BUILD_TYPE=RelWithDebInfo -DPALETTIZE_SANITIZE=address,undefined"
-	@ctest --test-dir $(BUILD)-sanitize --output-on-failure --timeout 300
+	@ctest --test-dir $(BUILD)-sanitize --output-on-failure --timeout 600
 
 fuzz: setup
 	@$(MAKE) all BUILD=$(BUILD)-sanitize \
@@ -55,7 +56,10 @@ install: all
 	@cmake --install $(BUILD) --prefix $(PREFIX)
 
 docs:
+	@command -v doxygen >/dev/null || { echo "Please install doxygen" >&2; exit 1; }
+	@mkdir -p build/docs
 	@doxygen docs/Doxyfile
+	@echo "build/docs/html/index.html"
 
 format:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i

@@ -8,14 +8,10 @@ rounded to the type of the values, as they are when a palette is stored.
 
 import argparse
 import ctypes
-import os
 import time
 from pathlib import Path
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")  # one thread for everyone; set it to allow more
-
-import numpy as np  # noqa: E402
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = ((1 << 20, np.float16), (1 << 23, np.float16), (1 << 20, np.float32))
@@ -34,6 +30,8 @@ def main():
     }
     if not options.quick:
         contenders["scikit-learn"] = sklearn_kmeans
+    for name in options.without:
+        contenders.pop(name, None)
     print("| values | k | " + " | ".join(contenders) + " |")
     print("|---|---|" + "---|" * len(contenders))
     for size, dtype in QUICK_SIZES if options.quick else SIZES:
@@ -54,6 +52,8 @@ def parse_arguments():
                         help="seconds after which a contender's next turns are left out")
     parser.add_argument("--quick", action="store_true",
                         help="2^20 float16 values only, without scikit-learn")
+    parser.add_argument("--without", nargs="+", default=(), metavar="NAME",
+                        help="contenders to leave out: scikit-learn takes minutes for a cell")
     return parser.parse_args()
 
 

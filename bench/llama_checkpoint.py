@@ -4,6 +4,8 @@ The checkpoint is made once, of normally distributed bfloat16 values (2.5 GB), i
 command then runs on it; while it runs its memory is read from /proc (Linux). Three peaks are told:
 of everything resident, of that what is backed by no file, and of that what is backed by files: the
 checkpoint and the temporary files for palettes, which the system takes back when it needs memory.
+
+Processor seconds, of both cores together, tell on a busy machine how long an idle one would take.
 """
 
 import argparse
@@ -37,15 +39,16 @@ def main():
     }
     if options.decompress:
         jobs["decompress"] = ["decompress", small, "-o", plain]
-    print("| job | seconds | peak resident MiB | without a file | with a file | GB in | GB out "
-          "| ratio |")
-    print("|---|---|---|---|---|---|---|---|")
+    os.sync()  # what others have written, the checkpoint above all, is not to be waited for
+    print("| job | seconds | processor seconds | peak resident MiB | without a file | with a file "
+          "| GB in | GB out | ratio |")
+    print("|---|---|---|---|---|---|---|---|---|")
     kept = True
     for name, arguments in jobs.items():
-        seconds, peaks = measure([options.command, *arguments, "--quiet"])
+        seconds, busy, peaks = measure([options.command, *arguments, "--quiet"])
         before, after = size_of(arguments[1]), size_of(arguments[3])
         total, anonymous, backed = (peak / MIB for peak in peaks)
-        print(f"| {name} | {seconds:.1f} | {total:.0f} | {anonymous:.0f} | {backed:.0f} | "
+        print(f"| {name} | {seconds:.1f} | {busy:.1f} | {total:.0f} | {anonymous:.0f} | {backed:.0f} | "
               f"{before / 1e9:.2f} | {after / 1e9:.2f} | {before / after:.2f} |", flush=True)
         if name == "compress":
             kept = seconds <= SECONDS_ALLOWED and peaks[0] <= MEMORY_ALLOWED
@@ -139,12 +142,13 @@ def normal_bfloat16(random, shape):
 
 
 def measure(command):
-    """Seconds, and the peaks of all, of anonymous and of file-backed resident memory in bytes.
+    """Seconds, processor seconds, and the peaks of all, of anonymous and of file-backed resident
+    memory in bytes.
 
-    The first is the kernel's own high-water mark; it begins anew when the command does, unlike the
+    The first peak is the kernel's own high-water mark; it begins anew when the command does, unlike the
     ru_maxrss of a child, which counts the memory of the parent that it was forked from.
     """
-    start = time.perf_counter()
+    start, before = time.perf_counter(), os.times()
     process = subprocess.Popen([str(argument) for argument in command])
     peaks = [0, 0, 0]
     while process.poll() is None:
@@ -153,7 +157,9 @@ def measure(command):
         time.sleep(SAMPLING_SECONDS)
     if process.returncode != 0:
         raise SystemExit(f"{command[1]}: exit status {process.returncode}")
-    return time.perf_counter() - start, peaks
+    seconds, after = time.perf_counter() - start, os.times()
+    busy = sum(after[2:4]) - sum(before[2:4])
+    return seconds, busy, peaks
 
 
 def read_memory(pid):

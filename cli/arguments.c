@@ -126,6 +126,19 @@ static bool is_method_option(const command *command, const char *name)
     return false;
 }
 
+/* "--group-sise" is perhaps --group-size. */
+static int complain_unknown(const command *command, const char *text, const char *name,
+                            size_t length)
+{
+    suggestion meant = suggestion_begin(name, length);
+    command_option option;
+    for (size_t i = 0; text[1] == '-' && command_option_get(command, i, &option); i++)
+        suggestion_offer(&meant, option.name);
+    if (*meant.best)
+        return complain(command, "unknown option %s, perhaps --%s", text, meant.best);
+    return complain(command, "unknown option %s", text);
+}
+
 /* One "--name", "--name=value", "--name value", "-l" or "-l value"; *i moves past a value taken. */
 static int parse_option(const command *command, int argc, char **argv, int *i, arguments *out)
 {
@@ -142,7 +155,7 @@ static int parse_option(const command *command, int argc, char **argv, int *i, a
     const bool library = named && is_library_option(command, option);
     const bool method = named && !library && is_method_option(command, option);
     if (!flag && !library && !method && !(named && is_data_option(command, option)))
-        return complain(command, "unknown option %s", text);
+        return complain_unknown(command, text, name, length);
     if (flag && !flag->argument) {
         if (value)
             return complain(command, "--%s takes no value", flag->name);
@@ -184,9 +197,24 @@ static pal_status load_config(const command *command, int argc, char **argv, pal
     return PAL_OK;
 }
 
+static int check_inputs(const command *command, const char *const *inputs, size_t count)
+{
+    const size_t least = command->inputs == INPUTS_AT_LEAST_ONE  ? 1
+                         : command->inputs == INPUTS_AT_MOST_ONE ? 0
+                                                                 : (size_t)command->inputs;
+    const size_t most = command->inputs == INPUTS_AT_LEAST_ONE  ? SIZE_MAX
+                        : command->inputs == INPUTS_AT_MOST_ONE ? 1
+                                                                : (size_t)command->inputs;
+    if (count < least)
+        return complain(command, count ? "no second input file" : "no input file");
+    if (count > most)
+        return complain(command, "%s is one input too many", inputs[most]);
+    return 0;
+}
+
 int arguments_parse(const command *command, int argc, char **argv, arguments *out, bool *done)
 {
-    int inputs = 0, code = 0;
+    int code = 0;
     bool only_inputs = false; /* after -- */
     *out = (arguments){.command = command};
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
@@ -195,6 +223,11 @@ int arguments_parse(const command *command, int argc, char **argv, arguments *ou
             *done = true;
             return 0;
         }
+    }
+    out->inputs = calloc((size_t)argc + 1, sizeof *out->inputs);
+    if (!out->inputs) {
+        say_error("out of memory reading the command line");
+        return EXIT_BAD_INPUT;
     }
     pal_status status = pal_options_new(&out->options);
     if (!status)
@@ -210,16 +243,13 @@ int arguments_parse(const command *command, int argc, char **argv, arguments *ou
             only_inputs = true;
         else if (!only_inputs && argv[i][0] == '-' && argv[i][1])
             code = parse_option(command, argc, argv, &i, out);
-        else if (inputs++ < MAX_INPUTS)
-            out->inputs[inputs - 1] = argv[i];
+        else
+            out->inputs[out->input_count++] = argv[i];
     }
     if (code || flag_value(out, "print-config"))
         return code;
-    if (command->inputs >= 0 && inputs < command->inputs)
-        return complain(command, inputs ? "no second input file" : "no input file");
-    if (inputs > (command->inputs < 0 ? 1 : command->inputs))
-        return complain(command,
-                        command->inputs == 2 ? "two inputs at a time" : "one input at a time");
+    if ((code = check_inputs(command, out->inputs, out->input_count)))
+        return code;
     const char *needed = command->needs ? flag_value(out, command->needs) : "given";
     if (!needed || !*needed)
         return complain(command, "no %s: give it with -%c", command->needs,
@@ -240,6 +270,7 @@ int print_config(const arguments *arguments)
 
 void arguments_free(arguments *arguments)
 {
+    free(arguments->inputs);
     pal_options_free(arguments->options);
     pal_data_options_free(arguments->data_options);
     pal_method_options_free(arguments->method_options);

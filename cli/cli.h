@@ -36,15 +36,16 @@ typedef struct command {
     bool library_options; /* takes the options of palettization */
     bool data_options;    /* takes the options of data */
     bool method_options;  /* takes the options of methods */
-    int inputs;           /* positional arguments, exactly; -1: at most one */
+    int inputs;           /* positional arguments, exactly; or one of these */
     int (*run)(const arguments *arguments);
 } command;
 
-enum { MAX_FLAGS = 16, MAX_INPUTS = 2 };
+enum { MAX_FLAGS = 16, INPUTS_AT_MOST_ONE = -1, INPUTS_AT_LEAST_ONE = -2 };
 
 struct arguments {
     const command *command;
-    const char *inputs[MAX_INPUTS];
+    const char **inputs; /* NULL after the last */
+    size_t input_count;
     const char *values[MAX_FLAGS]; /* by flag of the command; "" for those without an argument */
     pal_options *options;
     pal_data_options *data_options;
@@ -82,13 +83,51 @@ bool wants_table(const arguments *arguments);
 int print_config(const arguments *arguments);
 
 extern const command command_compress, command_decompress, command_inspect;
-extern const command command_eval, command_compare, command_help;
+extern const command command_eval, command_compare, command_report, command_help;
 extern const command *const commands[];
 
 /* Parses what follows the subcommand. Returns 0, or the exit code after saying what is wrong. Asks
  * for help are answered here: *done becomes true. */
 int arguments_parse(const command *command, int argc, char **argv, arguments *out, bool *done);
 void arguments_free(arguments *arguments);
+
+/* ---------------------------------------------------------------- command_options.c */
+
+/* An option of a command, wherever it is declared. */
+typedef struct command_option {
+    char name[64];        /* as it is typed after the two dashes: "group-size" */
+    char letter;          /* 0: none */
+    const char *argument; /* placeholder, or the words to choose from; NULL if it takes none */
+    const char *choices;  /* the words, separated by "|", or NULL */
+    const char *usual;    /* its default; NULL: none, or it is told in the help */
+    const char *help;
+    enum { SOURCE_LIBRARY, SOURCE_COMMAND, SOURCE_METHOD, SOURCE_DATA } source;
+} command_option;
+
+/* The i-th option of a command: those of the library, its own, those of methods, those of data.
+ * False past the last. */
+bool command_option_get(const command *command, size_t i, command_option *out);
+/* Whether its argument is a path. */
+bool command_option_is_path(const command_option *option);
+
+/* ---------------------------------------------------------------- completions.c */
+
+/* Completions for a shell: "bash", "zsh", "fish". False if there is no such shell. */
+bool print_completions(FILE *out, const char *shell);
+
+/* ---------------------------------------------------------------- suggest.c */
+
+/* The nearest of the words that are offered; best is "" where none is near. */
+typedef struct suggestion {
+    const char *given;
+    size_t length, limit;
+    char best[64];
+} suggestion;
+
+suggestion suggestion_begin(const char *given, size_t length);
+void suggestion_offer(suggestion *suggestion, const char *word);
+
+/* ---------------------------------------------------------------- messages */
 
 /* Says something on standard error, in one line whatever the arguments hold. */
 void say_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -113,8 +152,27 @@ int report_failure(pal_status status);
 
 /* Opens what --data names, and reads --batch, --threads and --output. Returns 0 or an exit code. */
 int open_data(const arguments *arguments, pal_data **data, pal_score_options *options);
+/* Starts the program anew with another setting of GNU's OpenMP, if its user has chosen none:
+ * threads that wait for others sleep after some microseconds. By default they spin for
+ * milliseconds, which gains 3 % on an idle machine, and on one where others work too makes models
+ * many times slower: who spins has used up his time when there is work. The setting is only read
+ * when a program starts. */
+void wait_briefly(char **argv);
 /* The most memory that the process has had resident, in bytes. */
 uint64_t peak_bytes(void);
+
+/* ---------------------------------------------------------------- held_back.c */
+
+/* Of the file that was written, and of the one before. */
+typedef struct held_back {
+    bool scored, compared; /* there are such samples; the original is still there */
+    pal_score written, original;
+} held_back;
+
+/* Reads the output again and scores it on what its method held back of the data. Returns 0 or an
+ * exit code. */
+int score_held_back(const arguments *arguments, const pal_data *data, held_back *out);
+void print_held_back(FILE *out, const held_back *score);
 
 /* ---------------------------------------------------------------- manual.c */
 
@@ -166,8 +224,54 @@ json_t *json_from_report(const pal_report *report, const totals *totals);
 json_t *json_from_model(pal_model *model, const pal_options *options);
 json_t *json_from_score(const pal_score *score, uint64_t peak_bytes);
 json_t *json_from_comparison(const pal_comparison *comparison);
+/* Building JSON; json_write() refuses to write if anything was lost for want of memory. Both take
+ * over the reference to the value. */
+void json_put(json_t *object, const char *key, json_t *value);
+void json_append(json_t *array, json_t *value);
+/* Whether nothing was lost so far. */
+bool json_complete(void);
+/* A string from a file: bytes that are no UTF-8 become question marks. */
+void json_put_text(json_t *object, const char *key, const char *text);
+/* JSON has no infinity: null. */
+json_t *json_finite(double value);
 /* Writes to a file, or to standard output for "-". Takes over the reference. Returns 0 or an exit
  * code. */
 int json_write(json_t *json, const char *path);
+
+/* ---------------------------------------------------------------- run.c */
+
+/* How the values of the weights were spread before they were palettized. */
+typedef struct observed {
+    pal_histogram *histograms; /* one for each weight */
+    bool *taken;
+} observed;
+
+/* Looks at the weights that the options would palettize. Returns 0 or an exit code; either way
+ * observed_free() gives back what there is. */
+int observe(pal_model *model, const pal_options *options, observed *out);
+void observed_free(observed *observed);
+/* The report with all that `palettize report` shows: paths, method and options, values and tables,
+ * and the training log if the method wrote one. */
+json_t *json_from_run(const arguments *arguments, const pal_model *model, const pal_report *report,
+                      const observed *observed, const totals *totals);
+
+/* ---------------------------------------------------------------- training_log.c */
+
+/* Reads a log: CSV with a line of names, JSON objects one a line, or an array of such. Gives an
+ * array of objects; NULL after saying why not. */
+json_t *training_log_read(const char *path);
+
+/* ---------------------------------------------------------------- report_runs.c */
+
+/* Runs for a page, from the JSON of compress and eval. */
+typedef struct report_runs report_runs;
+
+/* NULL when out of memory, after saying so. */
+report_runs *report_runs_new(void);
+void report_runs_free(report_runs *runs);
+/* All return 0 or an exit code. Adding takes over the reference; `path` says where it came from. */
+int report_runs_add(report_runs *runs, json_t *json, const char *path);
+int report_runs_add_file(report_runs *runs, const char *path);
+int report_runs_write(report_runs *runs, const char *path);
 
 #endif

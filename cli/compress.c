@@ -14,19 +14,51 @@ static const flag flags[] = {
      "Where to write the compressed model; IN itself is allowed. Must be given."},
     {"json", 0, "FILE",
      "Also write the report as JSON; - writes it to standard output in the place of the table."},
+    {"report", 0, "FILE",
+     "Also write a page to look at (HTML): sizes, a bar for each layer, the values of the weights "
+     "with their tables, and how training went. palettize report makes it of several runs."},
     QUIET_FLAG,
     {0},
 };
 
+static int write_report(json_t *json, const char *path)
+{
+    report_runs *runs = report_runs_new();
+    int code = runs ? report_runs_add(runs, json, path) : EXIT_BAD_INPUT;
+    if (!code)
+        code = report_runs_write(runs, path);
+    report_runs_free(runs);
+    return code;
+}
+
+/* Whether the values of the weights are looked at as well. */
+static bool wants_pictures(const arguments *arguments)
+{
+    return flag_value(arguments, "json") || flag_value(arguments, "report");
+}
+
 static int finish(const arguments *arguments, pal_model *model, const pal_report *report,
-                  uint64_t bytes, double started)
+                  const pal_data *data, const observed *observed, uint64_t bytes, double started)
 {
     const totals totals = {"compressed", pal_model_bytes(model), bytes, now_seconds() - started};
-    int code = 0;
-    if (wants_table(arguments))
+    held_back held_back;
+    int code = score_held_back(arguments, data, &held_back);
+    if (!code && wants_table(arguments)) {
         code = print_report(stdout, report, &totals);
-    if (!code && flag_value(arguments, "json"))
-        code = json_write(json_from_report(report, &totals), flag_value(arguments, "json"));
+        print_held_back(stdout, &held_back);
+        if (data)
+            printf("peak memory %.1f MiB\n", (double)peak_bytes() / 0x1p20);
+    }
+    if (code || !wants_pictures(arguments))
+        return code;
+    json_t *json = json_from_run(arguments, model, report, observed, &totals);
+    if (held_back.scored)
+        json_object_set_new(json, "held_back", json_from_score(&held_back.written, peak_bytes()));
+    if (flag_value(arguments, "json"))
+        code = json_write(json_incref(json), flag_value(arguments, "json"));
+    if (!code && flag_value(arguments, "report"))
+        code = write_report(json_incref(json), flag_value(arguments, "report"));
+    json_decref(json);
     return code;
 }
 
@@ -56,6 +88,7 @@ static int run(const arguments *arguments)
     pal_model *model = NULL;
     pal_data *data = NULL;
     pal_report *report = NULL;
+    observed observed = {0};
     progress progress;
     uint64_t bytes = 0;
     int code = check_method(arguments);
@@ -67,15 +100,21 @@ static int run(const arguments *arguments)
     if (!status && flag_value(arguments, "data"))
         status = pal_method_data_open(flag_value(arguments, "data"), arguments->data_options,
                                       arguments->method_options, &data);
+    if (!status && wants_pictures(arguments))
+        code = observe(model, arguments->options, &observed);
     watch_interrupts();
     progress_start(&progress, flag_value(arguments, "quiet"));
-    if (!status)
+    if (!status && !code)
         status = pal_compress_method(model, arguments->options, arguments->method_options, data,
                                      progress_update, &progress, &report);
     progress_stop(&progress);
-    if (!status)
+    if (!status && !code)
         status = pal_model_save(model, flag_value(arguments, "output"), &bytes);
-    code = status ? report_failure(status) : finish(arguments, model, report, bytes, started);
+    if (status)
+        code = report_failure(status);
+    else if (!code)
+        code = finish(arguments, model, report, data, &observed, bytes, started);
+    observed_free(&observed);
     pal_report_free(report);
     pal_data_free(data);
     pal_model_free(model);

@@ -19,7 +19,10 @@ static int finish(const arguments *arguments, const pal_score *score)
         print_score(stdout, score, peak);
     if (!flag_value(arguments, "json"))
         return 0;
-    return json_write(json_from_score(score, peak), flag_value(arguments, "json"));
+    json_t *json = json_from_score(score, peak);
+    json_put_text(json, "model", arguments->inputs[0]);
+    json_put_text(json, "data", flag_value(arguments, "data"));
+    return json_write(json, flag_value(arguments, "json"));
 }
 
 static int run(const arguments *arguments)

@@ -3,13 +3,9 @@
 
 #include "cli.h"
 
-const command *const commands[] = {&command_compress,
-                                   &command_decompress,
-                                   &command_inspect,
-                                   &command_eval,
-                                   &command_compare,
-                                   &command_help,
-                                   NULL};
+const command *const commands[] = {
+    &command_compress, &command_decompress, &command_inspect, &command_eval,
+    &command_compare,  &command_report,     &command_help,    NULL};
 
 static const command *find_command(const char *name)
 {
@@ -19,8 +15,22 @@ static const command *find_command(const char *name)
     return NULL;
 }
 
+static int complain_unknown(const char *name)
+{
+    suggestion meant = suggestion_begin(name, strlen(name));
+    for (const command *const *c = commands; *c; c++)
+        suggestion_offer(&meant, (*c)->name);
+    if (*meant.best)
+        say_error("there is no command %s, perhaps %s; try palettize --help", name, meant.best);
+    else
+        say_error("there is no command %s; try palettize --help", name);
+    return EXIT_BAD_USAGE;
+}
+
 static const flag help_flags[] = {
     {"man", 0, NULL, "Write the manual page in the language of man(7)."},
+    {"completions", 0, "SHELL",
+     "Write completions for a shell: bash, zsh or fish. (Installed with the command.)"},
     {"markdown", 0, NULL, "Write the reference of the options of palettization in Markdown."},
     {0},
 };
@@ -28,10 +38,15 @@ static const flag help_flags[] = {
 static int run_help(const arguments *arguments)
 {
     const command *topic = arguments->inputs[0] ? find_command(arguments->inputs[0]) : NULL;
-    if (arguments->inputs[0] && !topic) {
-        say_error("there is no command %s; try palettize --help", arguments->inputs[0]);
+    if (arguments->inputs[0] && !topic)
+        return complain_unknown(arguments->inputs[0]);
+    const char *shell = flag_value(arguments, "completions");
+    if (shell && !print_completions(stdout, shell)) {
+        say_error("there are completions for bash, zsh and fish, not for %s", shell);
         return EXIT_BAD_USAGE;
     }
+    if (shell)
+        return 0;
     if (flag_value(arguments, "man"))
         print_manual_page(stdout);
     else if (flag_value(arguments, "markdown"))
@@ -49,7 +64,7 @@ const command command_help = {
     .summary = "explain palettize, or one of its commands",
     .details = "The same as COMMAND --help.",
     .flags = help_flags,
-    .inputs = -1,
+    .inputs = INPUTS_AT_MOST_ONE,
     .run = run_help,
 };
 
@@ -70,13 +85,13 @@ int main(int argc, char **argv)
         return 0;
     }
     const command *command = find_command(name);
-    if (!command) {
-        say_error("there is no command %s; try palettize --help", name);
-        return EXIT_BAD_USAGE;
-    }
+    if (!command)
+        return complain_unknown(name);
     arguments arguments;
     bool done = false;
     int code = arguments_parse(command, argc - 2, argv + 2, &arguments, &done);
+    if (!code && !done && flag_value(&arguments, "data"))
+        wait_briefly(argv);
     if (!code && !done)
         code = command->run(&arguments);
     arguments_free(&arguments);

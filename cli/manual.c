@@ -28,58 +28,16 @@ void print_wrapped(FILE *out, const char *text, int indent)
     fputc('\n', out);
 }
 
-static const char *placeholder(const pal_option *option)
-{
-    return option->argument ? option->argument : "VALUE";
-}
-
-/* "--group-size" for group_size. */
-static void option_name(char *to, size_t size, const char *name)
-{
-    snprintf(to, size, "--%s", name);
-    for (char *c = to; *c; c++)
-        *c = *c == '_' ? '-' : *c;
-}
-
-static void print_flag(FILE *out, const flag *flag)
+static void print_option(FILE *out, const command_option *option)
 {
     fputs("  ", out);
-    if (flag->letter)
-        fprintf(out, "-%c, ", flag->letter);
-    fprintf(out, "--%s%s%s\n", flag->name, flag->argument ? " " : "",
-            flag->argument ? flag->argument : "");
-    print_wrapped(out, flag->help, 8);
-}
-
-static void print_data_option(FILE *out, const pal_data_option *option)
-{
-    char name[64];
-    option_name(name, sizeof name, option->name);
-    fprintf(out, "  %s %s", name, option->argument);
-    if (option->default_value)
-        fprintf(out, "  (default %s)", option->default_value);
-    fputc('\n', out);
-    print_wrapped(out, option->help, 8);
-}
-
-static void print_method_option(FILE *out, const pal_method_option *option)
-{
-    char name[64];
-    option_name(name, sizeof name, option->name);
-    fprintf(out, "  %s %s", name, option->argument);
-    if (option->default_value)
-        fprintf(out, "  (default %s)", option->default_value);
-    fputc('\n', out);
-    print_wrapped(out, option->help, 8);
-}
-
-static void print_library_option(FILE *out, const pal_option *option)
-{
-    char name[64];
-    option_name(name, sizeof name, option->name);
-    fprintf(out, "  %s %s", name, option->choices ? option->choices : placeholder(option));
-    if (option->default_value)
-        fprintf(out, "  (default %s)", option->default_value);
+    if (option->letter)
+        fprintf(out, "-%c, ", option->letter);
+    fprintf(out, "--%s", option->name);
+    if (option->argument)
+        fprintf(out, " %s", option->argument);
+    if (option->usual)
+        fprintf(out, "  (default %s)", option->usual);
     fputc('\n', out);
     print_wrapped(out, option->help, 8);
 }
@@ -89,14 +47,9 @@ void print_usage(FILE *out, const command *command)
     fprintf(out, "palettize %s %s\n\n", command->name, command->usage);
     print_wrapped(out, command->details, 0);
     fputs("\nOptions:\n", out);
-    for (size_t i = 0; command->library_options && pal_option_get(i); i++)
-        print_library_option(out, pal_option_get(i));
-    for (const flag *flag = command->flags; flag->name; flag++)
-        print_flag(out, flag);
-    for (size_t i = 0; command->method_options && pal_method_option_get(i); i++)
-        print_method_option(out, pal_method_option_get(i));
-    for (size_t i = 0; command->data_options && pal_data_option_get(i); i++)
-        print_data_option(out, pal_data_option_get(i));
+    command_option option;
+    for (size_t i = 0; command_option_get(command, i, &option); i++)
+        print_option(out, &option);
     fputs("  -h, --help\n        This text.\n", out);
 }
 
@@ -137,40 +90,47 @@ static void print_roff(FILE *out, const char *text)
     fputc('\n', out);
 }
 
-static void print_roff_option(FILE *out, const char *name, const char *argument, const char *note,
-                              const char *help)
+static void print_roff_option(FILE *out, const command_option *option)
 {
     fputs(".TP\n.B ", out);
-    for (; *name; name++)
-        fprintf(out, *name == '-' ? "\\-" : "%c", *name);
-    if (argument)
-        fprintf(out, " \\fI%s\\fR", argument);
-    if (note)
-        fprintf(out, " (default %s)", note);
+    if (option->letter)
+        fprintf(out, "\\-%c, ", option->letter);
+    fputs("\\-\\-", out);
+    for (const char *c = option->name; *c; c++)
+        fprintf(out, *c == '-' ? "\\-" : "%c", *c);
+    if (option->argument)
+        fprintf(out, " \\fI%s\\fR", option->argument);
+    if (option->usual)
+        fprintf(out, " (default %s)", option->usual);
     fputc('\n', out);
-    print_roff(out, help);
+    print_roff(out, option->help);
 }
 
 static void print_roff_command(FILE *out, const command *command)
 {
+    command_option option;
     fprintf(out, ".SS palettize %s ", command->name);
     print_roff(out, command->usage);
     print_roff(out, command->details);
-    for (const flag *flag = command->flags; flag->name; flag++) {
-        char name[64];
-        if (flag->letter)
-            snprintf(name, sizeof name, "-%c, --%s", flag->letter, flag->name);
-        else
-            snprintf(name, sizeof name, "--%s", flag->name);
-        print_roff_option(out, name, flag->argument, NULL, flag->help);
-    }
-    if (command->library_options) {
+    for (size_t i = 0; command_option_get(command, i, &option); i++)
+        if (option.source == SOURCE_COMMAND)
+            print_roff_option(out, &option);
+    if (command->library_options)
         fputs(".PP\nand the options of palettization below.\n", out);
-    }
     if (command->method_options)
         fputs(".PP\nand the options of methods below.\n", out);
     if (command->data_options)
         fputs(".PP\nand the options of data below.\n", out);
+}
+
+/* The options of one source; compress takes them all. */
+static void print_roff_options(FILE *out, const char *title, int source)
+{
+    command_option option;
+    fprintf(out, ".SH %s\n", title);
+    for (size_t i = 0; command_option_get(&command_compress, i, &option); i++)
+        if ((int)option.source == source)
+            print_roff_option(out, &option);
 }
 
 void print_manual_page(FILE *out)
@@ -198,45 +158,27 @@ void print_manual_page(FILE *out)
         out);
     for (const command *const *c = commands; *c; c++)
         print_roff_command(out, *c);
-    fputs(".SH OPTIONS OF PALETTIZATION\n", out);
-    for (size_t i = 0; pal_option_get(i); i++) {
-        const pal_option *option = pal_option_get(i);
-        char name[64];
-        option_name(name, sizeof name, option->name);
-        print_roff_option(out, name, option->choices ? option->choices : placeholder(option),
-                          option->default_value, option->help);
-    }
-    fputs(".SH OPTIONS OF METHODS\n", out);
-    for (size_t i = 0; pal_method_option_get(i); i++) {
-        const pal_method_option *option = pal_method_option_get(i);
-        char name[64];
-        option_name(name, sizeof name, option->name);
-        print_roff_option(out, name, option->argument, option->default_value, option->help);
-    }
-    fputs(".SH OPTIONS OF DATA\n", out);
-    for (size_t i = 0; pal_data_option_get(i); i++) {
-        const pal_data_option *option = pal_data_option_get(i);
-        char name[64];
-        option_name(name, sizeof name, option->name);
-        print_roff_option(out, name, option->argument, option->default_value, option->help);
-    }
-    fputs(".SH FIGURES\n"
-          "mse is the mean over the elements of a weight of the squared difference between the "
-          "original and the palettized value. psnr is 10 log10(peak^2 / mse) in decibels, peak the "
-          "largest magnitude in the weight. The ratio of a run is that of all files of the model "
-          "before and after.\n"
-          ".SH EXIT STATUS\n"
-          "0 done; 1 the input is bad or a file could not be read or written; 2 wrong usage; 130 "
-          "interrupted. Every failure is one line on standard error that names the file, the place "
-          "and the reason.\n"
-          ".SH EXAMPLES\n"
-          ".nf\n"
-          "palettize inspect model.mlpackage\n"
-          "palettize compress model.mlpackage \\-o small.mlpackage \\-\\-nbits 4\n"
-          "palettize compress model.mlpackage \\-o small.mlpackage \\-\\-nbits 2 \\e\n"
-          "    \\-\\-granularity per_grouped_channel \\-\\-group\\-size 8 \\-\\-json report.json\n"
-          "palettize decompress small.mlpackage \\-o plain.mlpackage\n"
-          "palettize eval small.mlpackage \\-\\-data images/ \\-\\-reference model.mlpackage\n"
-          ".fi\n",
-          out);
+    print_roff_options(out, "OPTIONS OF PALETTIZATION", SOURCE_LIBRARY);
+    print_roff_options(out, "OPTIONS OF METHODS", SOURCE_METHOD);
+    print_roff_options(out, "OPTIONS OF DATA", SOURCE_DATA);
+    fputs(
+        ".SH FIGURES\n"
+        "mse is the mean over the elements of a weight of the squared difference between the "
+        "original and the palettized value. psnr is 10 log10(peak^2 / mse) in decibels, peak the "
+        "largest magnitude in the weight. The ratio of a run is that of all files of the model "
+        "before and after.\n"
+        ".SH EXIT STATUS\n"
+        "0 done; 1 the input is bad or a file could not be read or written; 2 wrong usage; 130 "
+        "interrupted. Every failure is one line on standard error that names the file, the place "
+        "and the reason.\n"
+        ".SH EXAMPLES\n"
+        ".nf\n"
+        "palettize inspect model.mlpackage\n"
+        "palettize compress model.mlpackage \\-o small.mlpackage \\-\\-nbits 4\n"
+        "palettize compress model.mlpackage \\-o small.mlpackage \\-\\-nbits 2 \\e\n"
+        "    \\-\\-granularity per_grouped_channel \\-\\-group\\-size 8 \\-\\-report report.html\n"
+        "palettize decompress small.mlpackage \\-o plain.mlpackage\n"
+        "palettize eval small.mlpackage \\-\\-data images/ \\-\\-reference model.mlpackage\n"
+        ".fi\n",
+        out);
 }

@@ -46,7 +46,7 @@ bool progress_update(void *user, uint64_t done, uint64_t total, const char *what
     if (progress->visible && total && spent >= first && now - progress->updated >= interval) {
         double fraction = (double)done / (double)total;
         double left = fraction > 0 ? spent * (1 - fraction) / fraction : 0;
-        char name[41];
+        char name[81];
         snprintf(name, sizeof name, "%s", what);
         for (char *c = name; *c; c++)
             *c = (unsigned char)*c < 32 || *c == 127 ? '?' : *c;

@@ -179,6 +179,10 @@ int print_report(FILE *out, const pal_report *report, const totals *totals)
     print_reasons(out, report, PAL_WEIGHT_DECOMPRESSED, "remarks", &failed);
     print_reasons(out, report, PAL_WEIGHT_ADJUSTED, "dense, with other values", &failed);
     print_reasons(out, report, PAL_WEIGHT_SKIPPED, "left as they are", &failed);
+    if (pal_report_note(report, 0))
+        fprintf(out, "\n");
+    for (size_t i = 0; pal_report_note(report, i); i++)
+        fprintf(out, "%s\n", pal_report_note(report, i));
     put_bytes(before, totals->bytes_before);
     put_bytes(after, totals->bytes_after);
     fprintf(out, "\n%zu of %zu weights %s; %s -> %s, ratio %.2f, %.2f s\n", changed, count,

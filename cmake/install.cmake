@@ -1,4 +1,4 @@
-# make install: the command, the library in both forms, the header, the manual page, a pkg-config
+# make install: the command, the library in both forms, the header, the manual page, completions for shells, a pkg-config
 # file and a CMake package (find_package(palettize), targets palettize::palettize_shared and
 # palettize::palettize_static).
 install(TARGETS palettize RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
@@ -8,6 +8,12 @@ install(TARGETS palettize_shared palettize_static EXPORT palettize-targets
   INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(FILES include/palettize.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(FILES ${PROJECT_BINARY_DIR}/palettize.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+install(FILES ${PROJECT_BINARY_DIR}/completions/palettize.bash RENAME palettize
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+install(FILES ${PROJECT_BINARY_DIR}/completions/palettize.zsh RENAME _palettize
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
+install(FILES ${PROJECT_BINARY_DIR}/completions/palettize.fish
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
 
 set(PACKAGE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/palettize)
 install(EXPORT palettize-targets NAMESPACE palettize:: DESTINATION ${PACKAGE_DIR})

@@ -35,20 +35,27 @@ for scored in "$model" "$out/4bit.mlpackage"; do
     "$palettize" eval "$scored" --data $example/data --split test --mean 0.2860 --std 0.3530 2>/dev/null
     echo
 done
-echo "At other bit widths, one look-up table for each weight and one for every 8 output channels"
-echo "(the original has $(score "$model") %):"
+echo "Every method at several bit widths (the original has $(score "$model") %). Sensitive and layer-wise"
+echo "look at 128 training images, without training; differentiable k-means is trained on 4,000:"
 echo
-printf '%5s %32s %32s\n' bits "one LUT: ratio, KiB, accuracy" "groups of 8: ratio, KiB, accuracy"
-for nbits in 2 3 4 6 8; do
-    printf '%5s' $nbits
-    for granularity in per_tensor per_grouped_channel; do
-        small=$out/$nbits-$granularity.mlpackage
-        "$palettize" compress "$model" -o "$small" --nbits $nbits \
-            --granularity $granularity --group-size 8 --json "$out/report.json" --quiet
-        printf '%14s %8s %7s %%' "$(number "$out/report.json" %.2f "r['ratio']")" \
-            "$(number "$out/report.json" %.1f "r['bytes_after'] / 1024")" "$(score "$small")"
+printf '%4s %8s   %12s %12s %12s %16s\n' bits ratio K-Means Sensitive Layer-wise Differentiable
+for nbits in 2 3 4 6; do
+    printf '%4s' $nbits
+    for method in kmeans sensitive layerwise dkm; do
+        small=$out/$nbits-$method.mlpackage
+        set -- --method $method
+        test $method = kmeans ||
+            set -- "$@" --data $example/data --split train --mean 0.2860 --std 0.3530
+        test $method = dkm && set -- "$@" --epochs 4
+        "$palettize" compress "$model" -o "$small" --nbits $nbits "$@" \
+            --json "$out/$nbits-$method.json" --quiet
+        test $method = kmeans && printf '%9s  ' "$(number "$out/$nbits-kmeans.json" %.2f "r['ratio']")"
+        case $method in dkm) width=14 ;; *) width=10 ;; esac
+        printf " %${width}s %%" "$(score "$small")"
     done
     echo
 done
 echo
-echo "The files are in $out; they load in Core ML as the original does."
+echo "The files are in $out; they load in Core ML as the original does. A page on the runs, to open in a"
+echo "browser: $out/report.html"
+"$palettize" report "$out"/[0-9]-*.json -o "$out/report.html"

@@ -23,6 +23,9 @@ packages=$(find "$@" -maxdepth 1 -name '*.mlpackage' | sort)
 run model $packages
 run model "$made/onnx" examples/fashion-mnist/*.onnx
 run model "$made/safetensors"
+# shellcheck disable=SC2086
+run session $packages
+run session tests/fuzz/seeds/operators examples/fashion-mnist/*.onnx
 run config "$made/config"
 run array "$made/npy"
 exit $failed

@@ -85,15 +85,33 @@ pal_status scalar_lut_kmeans(scalar_workspace *workspace, unsigned size, scalar_
     return status ? status : assign_in_order(workspace, lut);
 }
 
+static pal_status lut_of_steps(scalar_workspace *workspace, double step, scalar_lut *lut)
+{
+    const bins *bins = &workspace->bins;
+    const double least = bins->value[0], greatest = bins->value[bins->count - 1];
+    for (unsigned i = 0; i < lut->size; i++)
+        lut->centroid[i] = fmin(grid_round(workspace->grid, least + i * step), greatest);
+    return assign_in_order(workspace, lut);
+}
+
+/* The entries are rounded to the grid, so that a step which the grid can hold may serve better, by
+ * chance, than the exact one. coremltools rounds the difference, then the step. */
 pal_status scalar_lut_uniform(scalar_workspace *workspace, unsigned size, scalar_lut *lut)
 {
     const bins *bins = &workspace->bins;
-    double least = bins->value[0], greatest = bins->value[bins->count - 1];
-    double step = size > 1 ? (greatest - least) / (size - 1) : 0;
+    const grid type = workspace->grid;
+    const double range = bins->value[bins->count - 1] - bins->value[0], parts = size - 1;
+    const double exact = range / parts;
+    const double rounded = grid_round(type, grid_round(type, range) / parts);
     lut->size = size;
-    for (unsigned i = 0; i < size; i++)
-        lut->centroid[i] = grid_round(workspace->grid, least + i * step);
-    return assign_in_order(workspace, lut);
+    pal_status status = lut_of_steps(workspace, exact, lut);
+    if (status || rounded == exact || !isfinite(rounded))
+        return status;
+    const double error = lut->weighted_error;
+    status = lut_of_steps(workspace, rounded, lut);
+    if (!status && !(lut->weighted_error < error))
+        status = lut_of_steps(workspace, exact, lut);
+    return status;
 }
 
 pal_status scalar_lut_unique(scalar_workspace *workspace, unsigned size, scalar_lut *lut)

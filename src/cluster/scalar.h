@@ -45,7 +45,8 @@ double scalar_peak(const scalar_workspace *workspace);
 
 /* `size` entries of least weighted error. */
 pal_status scalar_lut_kmeans(scalar_workspace *workspace, unsigned size, scalar_lut *lut);
-/* `size` entries at equal distances from the least to the greatest value. */
+/* `size` entries at equal distances from the least to the greatest value; or at a distance rounded
+ * to the grid, where that has the lower weighted error. */
 pal_status scalar_lut_uniform(scalar_workspace *workspace, unsigned size, scalar_lut *lut);
 /* The distinct values themselves, of which there must be at most `size`. */
 pal_status scalar_lut_unique(scalar_workspace *workspace, unsigned size, scalar_lut *lut);

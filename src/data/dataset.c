@@ -127,6 +127,19 @@ pal_status dataset_part(const dataset *whole, uint64_t first, uint64_t count, da
     return PAL_OK;
 }
 
+pal_status dataset_select(const dataset *whole, const uint64_t *samples, uint64_t count,
+                          uint64_t seed, dataset **out)
+{
+    pal_status status = dataset_part(whole, 0, count, out);
+    for (uint64_t i = 0; !status && i < count; i++)
+        (*out)->order[i] = whole->order[samples[i]];
+    if (!status) {
+        (*out)->preprocessing.options.shuffle = true;
+        (*out)->preprocessing.options.seed = seed;
+    }
+    return status;
+}
+
 void dataset_close(dataset *data)
 {
     if (!data)
@@ -222,8 +235,9 @@ pal_status dataset_resolve(const dataset *data, uint64_t i, data_input *inputs, 
     return status;
 }
 
-pal_status dataset_read_source(const dataset *data, uint64_t sample, const data_input *inputs,
-                               size_t count, void *const *buffers)
+pal_status dataset_read_source(const dataset *data, uint64_t sample, const augmentation *how,
+                               uint64_t epoch, const data_input *inputs, size_t count,
+                               void *const *buffers)
 {
     const source *source = data->source;
     pal_status status = check_inputs(data, inputs, count);
@@ -237,13 +251,17 @@ pal_status dataset_read_source(const dataset *data, uint64_t sample, const data_
         image image = {0};
         status = source->kind->image(source, sample, &image);
         if (!status) {
-            status = preprocess(&data->preprocessing, &image, inputs, buffers[0]);
+            status = preprocess(&data->preprocessing, how,
+                                how ? augmentation_key(how, epoch, sample) : 0, &image, inputs,
+                                buffers[0]);
             if (status)
                 source_fail(source, sample, status);
         }
         image_free(&image);
         return status;
     }
+    if (how)
+        return fail(PAL_ERROR_ARGUMENT, "augment is for images; this data holds arrays");
     for (size_t k = 0; !status && k < count; k++)
         status = source->kind->values(source, sample, &inputs[k], buffers[k]);
     return status;
@@ -252,5 +270,5 @@ pal_status dataset_read_source(const dataset *data, uint64_t sample, const data_
 pal_status dataset_read(const dataset *data, uint64_t i, const data_input *inputs, size_t count,
                         void *const *buffers)
 {
-    return dataset_read_source(data, data->order[i], inputs, count, buffers);
+    return dataset_read_source(data, data->order[i], NULL, 0, inputs, count, buffers);
 }

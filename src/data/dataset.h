@@ -34,6 +34,10 @@ pal_status dataset_open(const char *path, const data_options *options, dataset *
 /* `count` samples of another dataset, which must outlive the part, from `first` on in the order of
  * its epoch 0. Where that is shuffled, so are they from epoch to epoch, among themselves. */
 pal_status dataset_part(const dataset *whole, uint64_t first, uint64_t count, dataset **out);
+/* `count` samples of another dataset, which must outlive the selection, by number. They come in
+ * this order in epoch 0, and are shuffled in others. */
+pal_status dataset_select(const dataset *whole, const uint64_t *samples, uint64_t count,
+                          uint64_t seed, dataset **out);
 void dataset_close(dataset *data);
 
 /* Samples, after split and limit. */

@@ -29,6 +29,8 @@ struct loader {
     size_t batch, chunk;
     uint64_t *order; /* of this epoch */
     uint64_t count, batches;
+    uint64_t epoch;
+    const augmentation *how; /* NULL: samples as they are */
 
     slot *slots;
     size_t slot_count;
@@ -84,7 +86,8 @@ static pal_status read_sample(loader *loader, slot *slot, uint64_t i, void **buf
         buffers[k] = (unsigned char *)slot->buffers[k] + place * loader->sample_bytes[k];
     if (slot->labels)
         slot->labels[place] = dataset_label_source(loader->data, sample);
-    return dataset_read_source(loader->data, sample, loader->inputs, loader->input_count, buffers);
+    return dataset_read_source(loader->data, sample, loader->how, loader->epoch, loader->inputs,
+                               loader->input_count, buffers);
 }
 
 static void keep_failure(loader *loader, slot *slot, uint64_t i, pal_status status)
@@ -137,9 +140,22 @@ static void stop_threads(loader *loader)
 
 pal_status loader_restart(loader *loader, uint64_t epoch)
 {
+    return loader_seek(loader, epoch, 0);
+}
+
+void loader_augment(loader *loader, const augmentation *how)
+{
+    stop_threads(loader);
+    loader->how = how;
+}
+
+pal_status loader_seek(loader *loader, uint64_t epoch, uint64_t batch)
+{
     stop_threads(loader);
     dataset_order(loader->data, epoch, loader->order);
-    loader->next = loader->consumed = loader->given = 0;
+    loader->epoch = epoch;
+    loader->consumed = loader->given = batch < loader->batches ? batch : loader->batches;
+    loader->next = loader->given < loader->batches ? loader->given * loader->batch : loader->count;
     loader->last_batch = loader->batches;
     loader->stop = false;
     for (; loader->running < loader->thread_count; loader->running++)

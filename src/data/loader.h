@@ -3,6 +3,7 @@
 #ifndef PAL_DATA_LOADER_H
 #define PAL_DATA_LOADER_H
 
+#include "data/augment.h"
 #include "data/dataset.h"
 
 typedef struct loader loader;
@@ -29,6 +30,13 @@ pal_status loader_next(loader *loader, loader_batch *out);
 /* Begins another epoch, whatever was left of the one before. Where the data is shuffled, the same
  * samples come in an order that depends on the seed and the epoch alone. */
 pal_status loader_restart(loader *loader, uint64_t epoch);
+
+/* The same from batch number `batch` of the epoch on: what loader_restart() followed by that many
+ * batches would give. */
+pal_status loader_seek(loader *loader, uint64_t epoch, uint64_t batch);
+/* Samples that are read from the next restart or seek on are augmented; NULL: no more. `how` must
+ * outlive the loader. */
+void loader_augment(loader *loader, const augmentation *how);
 
 /* At any time; what the threads have begun is finished and dropped. Accepts NULL. */
 void loader_close(loader *loader);

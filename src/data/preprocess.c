@@ -83,6 +83,17 @@ static void resized_size(const data_options *options, const image *image, size_t
     }
 }
 
+/* The size that an image has when it meets the model. */
+static void final_size(const data_options *options, const image *image, size_t *width,
+                       size_t *height)
+{
+    resized_size(options, image, width, height);
+    if (options->crop_width) {
+        *width = options->crop_width;
+        *height = options->crop_height;
+    }
+}
+
 pal_status preprocess_shape(const preprocessing *preprocessing, const image *image,
                             data_input *input)
 {
@@ -91,11 +102,7 @@ pal_status preprocess_shape(const preprocessing *preprocessing, const image *ima
     if (status)
         return status;
     size_t width, height;
-    resized_size(&preprocessing->options, image, &width, &height);
-    if (preprocessing->options.crop_width) {
-        width = preprocessing->options.crop_width;
-        height = preprocessing->options.crop_height;
-    }
+    final_size(&preprocessing->options, image, &width, &height);
     const uint64_t nchw[] = {frame.channels, height, width};
     const uint64_t nhwc[] = {height, width, frame.channels};
     const uint64_t all = (uint64_t)width * height * frame.channels;
@@ -128,6 +135,23 @@ static pal_status resize_and_crop(const data_options *options, image *image)
     return PAL_OK;
 }
 
+static pal_status bring_to_size(const data_options *options, const augmentation *how, uint64_t key,
+                                image *image)
+{
+    bool done = false;
+    pal_status status = PAL_OK;
+    if (how) {
+        size_t width, height;
+        final_size(options, image, &width, &height);
+        status = image_check_size(width, height, SIZE_MAX);
+        if (!status)
+            status = augment_cut(how, key, width, height, image, &done);
+    }
+    if (!status && !done)
+        status = resize_and_crop(options, image);
+    return !status && how ? augment(how, key, image) : status;
+}
+
 static pal_status check_fit(const frame *frame, const image *image, const data_input *input)
 {
     if (frame->flat && input->shape[0] != image->width * image->height * frame->channels)
@@ -143,8 +167,8 @@ static pal_status check_fit(const frame *frame, const image *image, const data_i
     return PAL_OK;
 }
 
-pal_status preprocess(const preprocessing *preprocessing, image *image, const data_input *input,
-                      float *out)
+pal_status preprocess(const preprocessing *preprocessing, const augmentation *how, uint64_t key,
+                      image *image, const data_input *input, float *out)
 {
     const data_options *options = &preprocessing->options;
     frame frame = {0};
@@ -153,7 +177,7 @@ pal_status preprocess(const preprocessing *preprocessing, image *image, const da
         return status;
     if (options->colour == COLOUR_GRAY || frame.channels == 1)
         image_to_gray(image);
-    status = resize_and_crop(options, image);
+    status = bring_to_size(options, how, key, image);
     if (!status)
         status = check_fit(&frame, image, input);
     if (status)

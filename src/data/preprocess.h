@@ -2,6 +2,7 @@
 #ifndef PAL_DATA_PREPROCESS_H
 #define PAL_DATA_PREPROCESS_H
 
+#include "data/augment.h"
 #include "data/dataset.h"
 #include "data/image.h"
 
@@ -20,8 +21,9 @@ void preprocessing_make(const data_options *options, size_t channels, preprocess
 pal_status preprocess_shape(const preprocessing *preprocessing, const image *image,
                             data_input *input);
 
-/* Writes the values; the image is changed on the way. `input` has no free extent. */
-pal_status preprocess(const preprocessing *preprocessing, image *image, const data_input *input,
-                      float *out);
+/* Writes the values; the image is changed on the way. `input` has no free extent. how (may be NULL)
+ * and key: how the image is augmented. */
+pal_status preprocess(const preprocessing *preprocessing, const augmentation *how, uint64_t key,
+                      image *image, const data_input *input, float *out);
 
 #endif

@@ -320,7 +320,14 @@ pal_status layout_like(const layout *like, size_t rank, const int64_t *shape, la
         return fail(PAL_ERROR_UNSUPPORTED, "a layout that has no like");
     layout *made;
     pal_status status;
-    if (b.blocks && shape[1] != 1) {
+    const int64_t *own;
+    shape_of(like, &own);
+    /* A single channel is broadcast, which needs no block; but where `like` has one as well and the
+     * same extent, it is the first of a padded block. */
+    bool same = own[1] == 1;
+    for (size_t d = 2; d < rank; d++)
+        same = same && shape[d] == own[d];
+    if (b.blocks && (shape[1] != 1 || same)) {
         dnnl_format_tag_t tag = channel_blocks(rank, b.block[0]);
         if (tag == dnnl_format_tag_undef)
             return fail(PAL_ERROR_UNSUPPORTED, "a layout that has no like");
@@ -474,4 +481,16 @@ pal_status onednn_reorder_run(void *state, const buffer *from, const buffer *to)
     if (!run)
         run = dnnl_stream_wait(stream);
     return onednn_check(run, "reorder");
+}
+
+/* ---------------------------------------------------------------- plain products */
+
+pal_status onednn_multiply(size_t m, size_t n, size_t k, onednn_matrix a, onednn_matrix b, float *c,
+                           size_t c_stride)
+{
+    const dnnl_status_t status =
+        dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', (dnnl_dim_t)m, (dnnl_dim_t)n,
+                   (dnnl_dim_t)k, 1, a.values, (dnnl_dim_t)a.stride, b.values, (dnnl_dim_t)b.stride,
+                   0, c, (dnnl_dim_t)c_stride);
+    return onednn_check(status, "product of matrices");
 }

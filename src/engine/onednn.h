@@ -60,6 +60,18 @@ pal_status onednn_reorder_new(const buffer *from, const layout *to, void **state
 pal_status onednn_reorder_run(void *state, const buffer *from, const buffer *to);
 void onednn_reorder_free(void *state);
 
+/* ---------------------------------------------------------------- plain products */
+
+/* c [m, n] := a b, row-major, of a [m, k] (stored [k, m] if transposed) and b [k, n] ([n, k]). */
+typedef struct onednn_matrix {
+    const float *values;
+    size_t stride; /* between rows, as stored */
+    bool transposed;
+} onednn_matrix;
+
+pal_status onednn_multiply(size_t m, size_t n, size_t k, onednn_matrix a, onednn_matrix b, float *c,
+                           size_t c_stride);
+
 /* ---------------------------------------------------------------- primitives */
 
 /* Post-operations: the graph's, and two that a kernel may put before them. */
@@ -113,6 +125,9 @@ size_t onednn_bytes(const onednn_primitive *primitive, onednn_role role);
 /* The name of oneDNN's implementation, for profiles: "jit:avx512_core", "ref:any". */
 const char *onednn_implementation(const onednn_primitive *primitive);
 bool onednn_is_reference(const onednn_primitive *primitive);
+/* For a primitive that sees a row-major tensor in another shape: onednn_layout() is NULL in this
+ * role from now on. */
+void onednn_call_row_major(onednn_primitive *primitive, onednn_role role);
 
 /* Appends the step that runs a primitive, which the plan then owns, also if this fails. `roles`
  * holds a buffer for each role that the primitive has, but for ONEDNN_SCRATCH, which is added here;
@@ -167,6 +182,13 @@ pal_status onednn_execute(onednn_primitive *primitive, void *const data[ONEDNN_R
 pal_status onednn_matmul_new(const onednn_tensor *a, const onednn_tensor *b,
                              const onednn_tensor *bias, const onednn_tensor *c,
                              const onednn_posts *posts, onednn_primitive **out);
+
+/* [M,K] times [K,N] as a convolution of M pixels by windows of one pixel. It takes the right
+ * operand in blocks, as the tensor [N,K,1,1], and so suits one that is constant; all else is
+ * row-major. PAL_ERROR_UNSUPPORTED where oneDNN has nothing fast for it. */
+pal_status onednn_product_new(int64_t m, int64_t k, int64_t n, bool bias, const onednn_posts *posts,
+                              onednn_primitive **out);
+bool onednn_is_product(const onednn_primitive *primitive);
 
 typedef struct onednn_pool {
     const onednn_tensor *src, *dst;

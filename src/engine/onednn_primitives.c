@@ -76,6 +76,11 @@ const layout *onednn_layout(const onednn_primitive *primitive, onednn_role role)
     return primitive->plain[role] ? NULL : primitive->layouts[role];
 }
 
+void onednn_call_row_major(onednn_primitive *primitive, onednn_role role)
+{
+    primitive->plain[role] = true;
+}
+
 size_t onednn_bytes(const onednn_primitive *primitive, onednn_role role)
 {
     return primitive->layouts[role] ? layout_bytes(primitive->layouts[role]) : 0;

@@ -1,5 +1,5 @@
 /* What training adds to a plan: numbers that are drawn, and statistics of batches. */
-#include "engine/draw.h"
+#include "base/draw.h"
 #include "engine/plan_state.h"
 
 void plan_set_run(plan *plan, uint64_t number)

@@ -18,6 +18,8 @@ pal_status graph_lower(pal_model *model, graph **out)
         status =
             fail(PAL_ERROR_UNSUPPORTED, "a %s file holds weights, but not what computes with them",
                  model->format->name);
+    if (!status && graph->output_count == 0)
+        status = fail(PAL_ERROR_FORMAT, "the model has no output");
     if (status) {
         graph_free(graph);
         return status;

@@ -11,6 +11,12 @@
 #define FOLD_LIMIT ((uint64_t)1 << 28)
 #define MAX_DEPTH  32
 
+/* What a value may have for each element of the model's inputs and weights, and beyond that. Logits
+ * over a vocabulary, scores of attention and enlarged images stay far below; a file of a few bytes
+ * that asks for terabytes does not. */
+#define GROWTH_LIMIT ((uint64_t)1 << 12)
+#define FREE_LIMIT   ((uint64_t)1 << 24)
+
 typedef struct maker {
     const graph *source;
     graph *out;
@@ -19,6 +25,8 @@ typedef struct maker {
     bool *from_weight; /* by value of out: a weight, or computed from one */
     size_t flag_capacity;
     const rebatch *rebatch; /* NULL: shapes in the file are taken as they are */
+    uint64_t given;         /* elements of inputs and weights */
+    uint64_t folded;        /* elements of what was folded so far */
 } maker;
 
 static bool is_float(pal_dtype dtype)
@@ -42,9 +50,12 @@ static bool is_identity(const maker *make, const graph_node *node, const graph_v
 
 static pal_status set_flag(maker *make, size_t value, bool flag)
 {
+    const size_t known = make->flag_capacity;
     if (!mem_grow((void **)&make->from_weight, &make->flag_capacity, value + 1,
                   sizeof *make->from_weight))
         return fail_memory("a graph's values");
+    /* Values that others have added to the graph are no weights. */
+    memset(make->from_weight + known, 0, (make->flag_capacity - known) * sizeof *make->from_weight);
     make->from_weight[value] = flag;
     return PAL_OK;
 }
@@ -92,11 +103,39 @@ static pal_status fold_shape(maker *make, const graph_node *node, const graph_va
     return *out == GRAPH_NONE ? PAL_ERROR_MEMORY : set_flag(make, *out, false);
 }
 
-static bool worth_folding(const graph_node *node, const graph_value *outputs)
+/* The most elements that a value may have. */
+static uint64_t size_limit(const maker *make)
 {
+    uint64_t grown;
+    return mem_multiply(make->given, GROWTH_LIMIT, &grown) && grown < UINT64_MAX - FREE_LIMIT
+               ? grown + FREE_LIMIT
+               : UINT64_MAX;
+}
+
+static pal_status check_sizes(const maker *make, const graph_node *node, const graph_value *outputs)
+{
+    for (size_t i = 0; i < node->output_count; i++) {
+        if (node->outputs[i] == GRAPH_NONE || graph_elements(&outputs[i]) <= size_limit(make))
+            continue;
+        return graph_node_failed(
+            node,
+            fail(PAL_ERROR_FORMAT,
+                 "its result would have %llu elements, of a model whose inputs and weights "
+                 "have %llu",
+                 (unsigned long long)graph_elements(&outputs[i]), (unsigned long long)make->given));
+    }
+    return PAL_OK;
+}
+
+static bool worth_folding(maker *make, const graph_node *node, const graph_value *outputs)
+{
+    uint64_t elements = 0;
     for (size_t i = 0; i < node->output_count; i++)
-        if (node->outputs[i] != GRAPH_NONE && graph_elements(&outputs[i]) > FOLD_LIMIT)
-            return false;
+        if (node->outputs[i] != GRAPH_NONE)
+            elements += graph_elements(&outputs[i]);
+    if (elements > FOLD_LIMIT || make->folded + elements > size_limit(make))
+        return false;
+    make->folded += elements;
     return true;
 }
 
@@ -205,12 +244,14 @@ static pal_status visit(maker *make, const graph_node *node, int depth)
         goto done;
     }
     status = graph_infer(node, values, outputs);
+    if (!status)
+        status = check_sizes(make, node, outputs);
     if (status)
         goto done;
     if ((node->op == OP_SHAPE || node->op == OP_SIZE) && values[0])
         status = fold_shape(make, node, values[0], &outputs[0], &make->map[node->outputs[0]]);
     else if (constant && !(weight && make->options->keep_weights) && node->op != OP_DROPOUT &&
-             worth_folding(node, outputs))
+             worth_folding(make, node, outputs))
         status = fold(make, node, values, outputs, weight);
     else
         status = copy_node(make, node, inputs, outputs, weight);
@@ -300,8 +341,12 @@ static pal_status add_inputs(maker *make, const int64_t (*shapes)[PAL_MAX_RANK])
         value->rank = input->rank;
         memcpy(value->shape, shapes[i], input->rank * sizeof *shapes[i]);
         make->map[input->value] = added;
+        make->given += graph_elements(value);
         status = set_flag(make, added, false);
     }
+    for (size_t i = 0; i < make->source->value_count; i++)
+        if (make->source->values[i].constant)
+            make->given += make->source->values[i].constant->elements;
     return status;
 }
 

@@ -150,19 +150,23 @@ pal_status compression_begin(compression *c)
     return status;
 }
 
+static void finish_targets(compression *c)
+{
+    for (size_t i = 0; i < c->model->weight_count; i++)
+        if (c->targets[i].wanted && c->targets[i].source == i)
+            target_finish(c, i);
+}
+
 static pal_status cluster(compression *c)
 {
     pal_status status = units_make(c);
     if (!status)
         status = units_run(c);
-    for (size_t i = 0; !status && i < c->model->weight_count; i++) {
-        const target *t = &c->targets[i];
-        if (!t->wanted || t->source != i)
-            continue;
-        if (t->outliers)
+    for (size_t i = 0; !status && i < c->model->weight_count; i++)
+        if (c->targets[i].wanted && c->targets[i].source == i && c->targets[i].outliers)
             status = target_measure(c, i);
-        target_finish(c, i);
-    }
+    if (!status)
+        finish_targets(c);
     return status;
 }
 
@@ -198,6 +202,8 @@ pal_status compression_end(compression *c, pal_report **out)
 {
     pal_report *report = NULL;
     pal_status status = c->clustered ? PAL_OK : compression_cluster(c);
+    if (!status)
+        finish_targets(c); /* again: palettes may have been replaced */
     if (!status)
         status = report_new(c->model, &report);
     if (!status)

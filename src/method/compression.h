@@ -26,11 +26,12 @@
 typedef struct target {
     settings settings;
     plan plan;
-    bool wanted;   /* to be palettized; may turn false when its values are seen */
-    bool solved;   /* its palette is there already: another method than clustering found it */
-    size_t source; /* the weight whose palette it shares; itself if none */
-    void *dense;   /* not wanted: values that are to take the place of its own, in scratch memory
-                      and of its type, with plan.remark saying why; or NULL */
+    bool wanted;        /* to be palettized; may turn false when its values are seen */
+    bool channel_scale; /* its palette has a scale for each channel: target_scale_channels() */
+    bool solved;        /* its palette is there already: another method than clustering found it */
+    size_t source;      /* the weight whose palette it shares; itself if none */
+    void *dense; /* not wanted: values that are to take the place of its own, in scratch memory
+                    and of its type, with plan.remark saying why; or NULL */
     grid grid;
     unsigned nbits;
     const void *values;            /* as stored */
@@ -93,7 +94,8 @@ typedef struct compression {
  * progress and user are set. After success either compression_end() or compression_abandon() must
  * follow. What was refused stays as it was. */
 pal_status compression_begin(compression *c);
-/* Clusters what is not solved yet. compression_end() does so too, where this was not called. */
+/* Clusters what is not solved yet, so that every palette is there; it can still be replaced.
+ * compression_end() does so too, where this was not called. */
 pal_status compression_cluster(compression *c);
 /* Hands everything over to the model, and makes the report. Frees what c holds, also on failure. */
 pal_status compression_end(compression *c, pal_report **report);
@@ -107,14 +109,15 @@ void target_values(const target *t, float *values);
  *
  *   lut      [groups, 2^nbits, cluster_dim]; rounded to what the table can hold. Of integer tables
  *            the scale (and offset) of each group follow from its least and greatest entry.
- *   scale    with per_channel_scale: one for each position in the dimensions other than the axis,
- *            replacing what is there; NULL keeps that
+ *   scale    where the palette has scales: as many, replacing what is there; NULL keeps that
  *   indices  one for each index of the palette, row-major over its index shape (pruned: for the
  *            stored values in their order)
  *
  * Its error is that of the values as they will be read. */
 pal_status compression_solve(compression *c, size_t i, const float *lut, const float *scale,
                              const uint8_t *indices);
+/* The same for scales alone. */
+pal_status compression_rescale(compression *c, size_t i, const float *scale);
 /* The error of the palette that a weight has, as a reader will see it, outliers included. */
 pal_status target_measure(const compression *c, size_t i);
 /* Other values for a weight that stays dense (a bias, the statistics of a batch norm), rounded to
@@ -130,6 +133,9 @@ pal_status target_init(compression *c, size_t i, size_t *eligible_of);
 void target_choose_bits(compression *c, size_t i);
 /* Makes room for the results, once the number of bits is known. */
 pal_status target_allocate(compression *c, size_t i);
+/* Gives a palette that is there a scale of 1 for each channel. PAL_ERROR_UNSUPPORTED if the format
+ * cannot express that, or the weight has scales of the other kind; it then stays as it is. */
+pal_status target_scale_channels(compression *c, size_t i);
 /* Sums up the groups in their order, and drops a weight with a value that is not finite. */
 void target_finish(compression *c, size_t i);
 void target_free(target *target);

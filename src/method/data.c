@@ -83,6 +83,14 @@ pal_status data_part(const pal_data *whole, uint64_t first, uint64_t count, pal_
     return wrap(status, set, out);
 }
 
+pal_status data_select(const pal_data *whole, const uint64_t *samples, uint64_t count,
+                       uint64_t seed, pal_data **out)
+{
+    dataset *set = NULL;
+    const pal_status status = dataset_select(whole->set, samples, count, seed, &set);
+    return wrap(status, set, out);
+}
+
 void pal_data_free(pal_data *data)
 {
     if (!data)

@@ -121,6 +121,18 @@ static pal_status pad(feed *feed, size_t i, const void *samples, size_t count)
     return PAL_OK;
 }
 
+pal_status feed_begin(feed *feed, uint64_t epoch, uint64_t batch, const augmentation *how)
+{
+    loader_augment(feed->loader, how);
+    return loader_seek(feed->loader, epoch, batch);
+}
+
+const pal_tensor *feed_inputs(const feed *feed, size_t *count)
+{
+    *count = feed->input_count;
+    return feed->tensors;
+}
+
 pal_status feed_next(feed *feed, feed_batch *out)
 {
     loader_batch batch;

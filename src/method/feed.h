@@ -2,6 +2,7 @@
 #ifndef PAL_METHOD_FEED_H
 #define PAL_METHOD_FEED_H
 
+#include "data/augment.h"
 #include "data/dataset.h"
 
 struct pal_data {
@@ -17,6 +18,9 @@ pal_status data_open_sampled(const char *path, const pal_data_options *options, 
                              uint64_t seed, pal_data **out);
 /* Some of the samples, from `first` on; see dataset_part(). */
 pal_status data_part(const pal_data *whole, uint64_t first, uint64_t count, pal_data **out);
+/* Some of the samples, by number; see dataset_select(). */
+pal_status data_select(const pal_data *whole, const uint64_t *samples, uint64_t count,
+                       uint64_t seed, pal_data **out);
 
 typedef struct feed feed;
 
@@ -34,6 +38,11 @@ typedef struct feed_batch {
  * reads. */
 pal_status feed_open(const pal_data *data, const pal_session *session, size_t batch, int threads,
                      feed **out);
+/* For training: begins an epoch (loader_restart()) with batch number `batch`, its samples
+ * augmented; how: NULL, or what outlives the feed. */
+pal_status feed_begin(feed *feed, uint64_t epoch, uint64_t batch, const augmentation *how);
+/* What batches look like, but for their data; the first dimensions are the batch's. */
+const pal_tensor *feed_inputs(const feed *feed, size_t *count);
 /* Valid until the next call. */
 pal_status feed_next(feed *feed, feed_batch *out);
 void feed_close(feed *feed);

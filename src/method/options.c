@@ -16,10 +16,11 @@ static const pal_option table[] = {
      "for the modes kmeans and uniform; unique and custom have their own. 3 bit needs iOS18."},
     {"mode", PAL_OPTION_CHOICE, "kmeans", 0, 0, "kmeans|uniform|unique|custom", "MODE",
      "How the look-up table is chosen. kmeans: the entries of least squared error, the global "
-     "optimum. uniform: entries at equal distances between the least and the greatest weight. "
-     "unique: the distinct values themselves, without loss, with the fewest bits that hold them; "
-     "weights with more than 256 distinct values (or vectors) are left as they are. custom: the "
-     "entries that the option lut gives; each weight takes the nearest."},
+     "optimum. uniform: entries at equal distances between the least and the greatest weight, or "
+     "at that distance rounded to the type of the weight, where the error is lower. unique: the "
+     "distinct values themselves, without loss, with the fewest bits that hold them; weights with "
+     "more than 256 distinct values (or vectors) are left as they are. custom: the entries that "
+     "the option lut gives; each weight takes the nearest."},
     {"lut", PAL_OPTION_TABLE, NULL, 0, 0, NULL, "TABLE",
      "The look-up table of mode custom: the path of a NumPy file (.npy) or a list of numbers in "
      "brackets, as in [-1, -0.3, 0.3, 1]. It has 2, 4, 8, 16, 64 or 256 entries, which makes 1, 2, "

@@ -49,6 +49,21 @@ pal_status report_set_reason(pal_report *report, size_t i, const char *reason)
     return PAL_OK;
 }
 
+pal_status report_add_note(pal_report *report, const char *text)
+{
+    const char *copy = arena_copy(&report->texts, text, strlen(text));
+    if (!copy || !mem_grow((void **)&report->notes, &report->note_capacity, report->note_count + 1,
+                           sizeof *report->notes))
+        return fail_memory("making a report");
+    report->notes[report->note_count++] = copy;
+    return PAL_OK;
+}
+
+const char *pal_report_note(const pal_report *report, size_t i)
+{
+    return i < report->note_count ? report->notes[i] : NULL;
+}
+
 void report_update(pal_report *report, const pal_model *model)
 {
     for (size_t i = 0; i < report->count; i++) {
@@ -76,6 +91,7 @@ void pal_report_free(pal_report *report)
     if (!report)
         return;
     arena_free(&report->texts);
+    free(report->notes);
     free(report->entries);
     free(report);
 }

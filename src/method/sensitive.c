@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "method/choose.h"
 #include "method/feed.h"
+#include "method/layerwise/method.h"
 #include "method/options.h"
 
 /* How far sensitivities are drawn towards their mean, for candidates to be chosen among: from
@@ -79,6 +80,15 @@ static pal_status cluster(const work *w, double shrinkage, compression *c)
     return status;
 }
 
+/* Statistics follow, where they are to, and the result goes to the model. Frees c. */
+static pal_status finish(const work *w, compression *c, pal_report **report)
+{
+    const method_settings *settings = &w->method->settings;
+    if (w->data && method_corrects(settings, w->data))
+        return layerwise_finish(c, settings, w->data, report);
+    return compression_end(c, report);
+}
+
 static pal_status cluster_all(const work *w, compression *candidates, pal_report **report)
 {
     const method_settings *method = &w->method->settings;
@@ -98,7 +108,7 @@ static pal_status cluster_all(const work *w, compression *candidates, pal_report
     if (!status)
         status = choose_palettes(candidates, made, &options);
     if (!status) {
-        status = compression_end(&candidates[0], report);
+        status = finish(w, &candidates[0], report);
         candidates[0] = candidates[--made];
     }
     while (made)
@@ -110,7 +120,7 @@ static pal_status cluster_once(const work *w, double shrinkage, pal_report **rep
 {
     compression c;
     pal_status status = cluster(w, shrinkage, &c);
-    return status ? status : compression_end(&c, report);
+    return status ? status : finish(w, &c, report);
 }
 
 pal_status compress_sensitive(pal_model *model, const pal_options *options,

@@ -104,6 +104,14 @@ pal_status compression_solve(compression *c, size_t i, const float *lut, const f
     return status;
 }
 
+pal_status compression_rescale(compression *c, size_t i, const float *scale)
+{
+    target *t = &c->targets[i];
+    for (uint64_t s = 0; s < palette_scale_elements(t->palette); s++)
+        grid_put(t->grid, (void *)t->palette->scale, s, (double)scale[s]);
+    return target_measure(c, i);
+}
+
 pal_status compression_adjust(compression *c, size_t i, const float *values, const char *why)
 {
     target *t = &c->targets[i];

@@ -17,7 +17,7 @@ static palette_form form_of(const compression *c, const target *t, unsigned nbit
         .grouped = t->settings.granularity == GRANULARITY_PER_GROUPED_CHANNEL,
         .vectors = t->settings.cluster_dim > 1,
         .integers = t->settings.lut_dtype != PAL_DTYPE_OTHER,
-        .scaled = t->settings.per_channel_scale,
+        .scaled = t->settings.per_channel_scale || t->channel_scale,
         .outliers = c->outliers > 0,
     };
 }
@@ -151,6 +151,40 @@ pal_status target_init(compression *c, size_t i, size_t *eligible_of)
     return status ? status : find_importance(c, i, t);
 }
 
+pal_status target_scale_channels(compression *c, size_t i)
+{
+    target *t = &c->targets[i];
+    const model_weight *weight = &c->model->weights[i];
+    t->channel_scale = true;
+    const palette_form form = form_of(c, t, t->nbits);
+    pal_status status = t->settings.per_channel_scale || weight->pruned.mask
+                            ? fail(PAL_ERROR_UNSUPPORTED, "it has scales of another kind, or none")
+                            : c->model->format->can_express(c->model, i, &form);
+    palette *old = t->palette;
+    t->palette = NULL;
+    if (!status)
+        status = target_allocate(c, i);
+    if (status) {
+        palette_free(t->palette);
+        t->palette = old;
+        t->channel_scale = false;
+        return status;
+    }
+    palette *p = t->palette;
+    memcpy((void *)p->lut, old->lut,
+           (size_t)palette_lut_elements(p) * pal_dtype_bits(p->lut_dtype) / 8);
+    memcpy((void *)p->indices, old->indices, (size_t)palette_index_bytes(p));
+    if (p->lut_scale)
+        memcpy((void *)p->lut_scale, old->lut_scale,
+               (size_t)palette_num_luts(p) * pal_dtype_bits(p->dtype) / 8);
+    if (p->lut_offset)
+        memcpy((void *)p->lut_offset, old->lut_offset, (size_t)palette_num_luts(p));
+    for (uint64_t s = 0; s < palette_scale_elements(p); s++)
+        grid_put(t->grid, (void *)p->scale, s, 1);
+    palette_free(old);
+    return PAL_OK;
+}
+
 pal_status target_allocate(compression *c, size_t i)
 {
     target *t = &c->targets[i];
@@ -171,6 +205,7 @@ pal_status target_allocate(compression *c, size_t i)
         .groups = t->plan.groups,
         .vector_size = t->settings.cluster_dim,
         .scaled = t->settings.per_channel_scale,
+        .channel_scaled = t->channel_scale,
         .mask = weight->pruned.mask,
         .stored = weight->pruned.count,
         .outliers = t->outliers,

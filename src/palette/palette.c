@@ -22,10 +22,10 @@ static bool allocate_parts(palette *p, const palette_spec *spec)
         ok = ok && (p->lut_scale = palette_allocate(p, tables, width));
     if (p->lut_dtype == PAL_UINT8)
         ok = ok && (p->lut_offset = palette_allocate(p, tables, 1));
-    if (spec->scaled) {
+    if (spec->scaled || spec->channel_scaled) {
         uint64_t count = 1;
         for (size_t d = 0; d < p->rank; d++) {
-            p->scale_shape[d] = d == spec->axis ? 1 : p->shape[d];
+            p->scale_shape[d] = (d == spec->axis) == spec->scaled ? 1 : p->shape[d];
             count *= p->scale_shape[d];
         }
         ok = ok && (p->scale = palette_allocate(p, count, width));

@@ -52,6 +52,7 @@ typedef struct palette_spec {
     uint64_t groups;     /* tables along it; 1: one table */
     size_t vector_size;  /* 1: scalars; groups * vector_size must divide shape[axis] */
     bool scaled;         /* a scale for each position in all dimensions but the axis */
+    bool channel_scaled; /* a scale for each position along the axis; not both */
     const uint8_t *mask; /* see above; it must outlive the palette */
     uint64_t stored;
     uint64_t outliers; /* only of tensors with at most PALETTE_MAX_PLACE elements */

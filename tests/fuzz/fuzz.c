@@ -3,11 +3,11 @@
  *     fuzz KIND SEED... [--count N] [--seed S] [--only I] [--scratch FOLDER]
  *
  * KIND says what the library is called for: model (Core ML packages, ONNX models and safetensors
- * checkpoints alike), config or array. Each SEED is an input or a folder of such, see seeds.c. An
- * iteration takes one of them, changes its files, and calls the library with the result; see
- * exercise.c and readers.c for what must hold. It is meant to run under the address and
- * undefined-behaviour sanitizers. Iteration I of seed S is the same in every run on the same
- * inputs:
+ * checkpoints alike), session (models that are run), config or array. Each SEED is an input or a
+ * folder of such, see seeds.c. An iteration takes one of them, changes its files, and calls the
+ * library with the result; see exercise.c and readers.c for what must hold. It is meant to run
+ * under the address and undefined-behaviour sanitizers. Iteration I of seed S is the same in every
+ * run on the same inputs:
  * --only I repeats it. Exits with 1 if anything was wrong; inputs that showed it stay in the
  * scratch folder. */
 #define _GNU_SOURCE
@@ -42,7 +42,10 @@ static exercise find_exercise(const char *kind)
     static const struct {
         const char *name;
         exercise exercise;
-    } kinds[] = {{"model", exercise_model}, {"config", exercise_config}, {"array", exercise_array}};
+    } kinds[] = {{"model", exercise_model},
+                 {"session", exercise_session},
+                 {"config", exercise_config},
+                 {"array", exercise_array}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strcmp(kinds[i].name, kind) == 0)
             return kinds[i].exercise;
@@ -180,9 +183,9 @@ static void print_summary(const run *run, double seconds)
     const counts *c = &run->counts;
     printf("%" PRIu64 " iterations in %.1f s (%.0f/s): %" PRIu64 " opened, %" PRIu64
            " rejected; compressed %" PRIu64 ", decompressed %" PRIu64 ", cancelled %" PRIu64
-           ", saved %" PRIu64 "; %" PRIu64 " failures",
+           ", saved %" PRIu64 ", ran %" PRIu64 "; %" PRIu64 " failures",
            run->iterations, seconds, (double)run->iterations / seconds, c->opened, c->rejected,
-           c->compressed, c->decompressed, c->cancelled, c->saved, run->failures);
+           c->compressed, c->decompressed, c->cancelled, c->saved, c->ran, run->failures);
     if (limits_count_memory())
         printf("; peak memory %.1f MiB, %.0f %% of what is allowed", (double)run->peak / (1 << 20),
                100 * run->peak_share);

@@ -7,6 +7,7 @@
  *   wire.c      changes that know the wire format of protobuf
  *   text.c      changes that know words, numbers and brackets: JSON, YAML, NumPy's headers
  *   exercise.c  the calls to the library with a model, and what must hold after each
+ *   running.c   the same for sessions
  *   readers.c   the same for configurations and arrays
  *   limits.c    time, memory and crashes
  *   mapped.c    files as memory whose end is watched */
@@ -101,7 +102,8 @@ typedef struct corpus {
 enum { SMALL_SEED = 64 << 10, LARGEST_SEED = 2 << 20 };
 
 /* Adds the input at `path` (a file; a package; a folder that holds a checkpoint, model.onnx or the
- * like), or else all inputs in that folder. What is above LARGEST_SEED is left out. */
+ * like), or else all ONNX models and inputs that are folders in that folder. What is above
+ * LARGEST_SEED is left out. */
 bool corpus_add(corpus *corpus, const char *path, const char *scratch);
 void corpus_sort(corpus *corpus);
 void corpus_free(corpus *corpus);
@@ -146,16 +148,18 @@ void limits_count(ptrdiff_t bytes);
 /* What this thread allocates and frees meanwhile does not count. */
 void limits_ignore(bool ignore);
 
-/* ---------------------------------------------------------------- exercise.c and readers.c */
+/* ---------------------------------------------------------------- exercise.c, running.c and
+ * readers.c */
 
 typedef struct counts {
-    uint64_t opened, rejected, compressed, decompressed, saved, cancelled;
+    uint64_t opened, rejected, compressed, decompressed, saved, cancelled, ran;
 } counts;
 
 /* Calls the library with what is at `path`; `out` is a folder for what it writes. Returns NULL, or
  * what went wrong. */
 typedef const char *(*exercise)(rng *r, const char *path, const char *out, counts *counts);
 const char *exercise_model(rng *r, const char *path, const char *out, counts *counts);
+const char *exercise_session(rng *r, const char *path, const char *out, counts *counts);
 const char *exercise_config(rng *r, const char *path, const char *out, counts *counts);
 const char *exercise_array(rng *r, const char *path, const char *out, counts *counts);
 

@@ -277,7 +277,7 @@ bool corpus_add(corpus *corpus, const char *path, const char *scratch)
     bool ok = count >= 0;
     for (int i = 0; i < count; i++) {
         char *below = join(path, entries[i]->d_name);
-        if (ok && stat(below, &info) == 0 && S_ISDIR(info.st_mode))
+        if (ok && stat(below, &info) == 0 && (S_ISDIR(info.st_mode) || kind_of(below) == FILE_ONNX))
             ok = corpus_add(corpus, below, scratch);
         free(below);
         free(entries[i]);

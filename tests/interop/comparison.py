@@ -9,9 +9,6 @@ from program import Program, shape_of
 from support import InteropTest, size_of
 
 TOLERANCE = 1e-6  # relative, on squared errors
-# The grid is given, not chosen. coremltools rounds its step to the weight's type, so its grid
-# is a little off, and by chance that can be the better one.
-UNIFORM_TOLERANCE = 1e-2
 
 
 def squared_error(original, restored):
@@ -49,8 +46,7 @@ class ComparisonTest(InteropTest):
         self.assert_report_is_true(report, original, weights, ours, restored, output)
         their_restored = reference.decompress(theirs_path, self.new_path(), not rewrites)
         self.assert_not_worse(
-            weights, restored, Program(their_restored).weights(), theirs.compressed_uses,
-            settings.mode)
+            weights, restored, Program(their_restored).weights(), theirs.compressed_uses)
         self.assertLessEqual(
             size_of(output), size_of(theirs_path) + bytes_lost(original.spec, theirs.spec),
             "the reference's package is smaller",
@@ -91,13 +87,12 @@ class ComparisonTest(InteropTest):
             self.assertEqual(restored[use].shape, values.shape, use)
             self.assertEqual(restored[use].dtype, values.dtype, use)
 
-    def assert_not_worse(self, weights, restored, theirs, compressed, mode):
+    def assert_not_worse(self, weights, restored, theirs, compressed):
         self.assertEqual(set(weights), set(theirs), "the reference changed the graph")
-        tolerance = UNIFORM_TOLERANCE if mode == "uniform" else TOLERANCE
         for use in compressed:
             our_error = squared_error(weights[use], restored[use])
             their_error = squared_error(weights[use], theirs[use])
-            self.assertLessEqual(our_error, their_error * (1 + tolerance), f"{use}: error")
+            self.assertLessEqual(our_error, their_error * (1 + TOLERANCE), f"{use}: error")
 
     def assert_report_is_true(self, report, original, weights, ours, restored, output):
         package = original.package

@@ -66,6 +66,28 @@ class RefusalTest(InteropTest):
                 self.refuse(package, ["--nbits", 4], name)
 
 
+class MistakeTest(InteropTest):
+    """What is nearly right is named."""
+
+    def test_suggestions(self):
+        for arguments, told in (
+            (["compres"], "perhaps compress; try"),
+            (["help", "evl"], "perhaps eval; try"),
+            (["frobnicate"], "try palettize --help"),
+            (["compress", "--group-sise", "4"], "perhaps --group-size; try"),
+            (["compress", "--nbit=4"], "perhaps --nbits; try"),
+            (["compress", "--frobnicate"], "unknown option --frobnicate; try"),
+            (["compress", "-x"], "unknown option -x; try"),
+            (["inspect", "a", "b"], "b is one input too many"),
+            (["compare", "a", "b", "c", "--data", "d"], "c is one input too many"),
+        ):
+            with self.subTest(arguments=arguments):
+                process = support.run(*arguments)
+                self.assertEqual(process.returncode, 2)
+                self.assertIn(told, process.stderr)
+                self.assertEqual(len(process.stderr.splitlines()), 1)
+
+
 class InspectTest(InteropTest):
     def test_json_and_text(self):
         package = pair(self.new_path())

@@ -312,7 +312,7 @@ class CustomTest(OptionsTest):
         restored = self.assert_decompress_agrees(output)
         judged = Program(reference.decompress(theirs, self.new_path())).weights()
         weights = Program(package).weights()
-        self.assert_not_worse(weights, restored, judged, Program(theirs).compressed_uses, "custom")
+        self.assert_not_worse(weights, restored, judged, Program(theirs).compressed_uses)
 
     def test_against_coremltools(self):
         array = self.folder / "table.npy"
@@ -456,6 +456,66 @@ class OperatorConfigTest(OptionsTest):
             self.package(),
             "op_type_configs: {matmul: {nbits: 2}}\nop_name_configs: {both: {nbits: 1}}\n")
         self.assertEqual(entry["nbits"], 1)
+
+
+class ConfigurationFileTest(OptionsTest):
+    """One YAML file, read by coremltools and by our command."""
+
+    FILES = (
+        """
+config_type: OpPalettizerConfig
+global_config:
+  mode: kmeans
+  nbits: 6
+""", """
+config_type: OpPalettizerConfig
+global_config: {nbits: 8}
+op_type_configs:
+  conv:
+    mode: uniform
+    nbits: 2
+    granularity: per_grouped_channel
+    group_size: 8
+  linear: {nbits: 4, num_kmeans_workers: 1}
+""", """
+config_type: OpPalettizerConfig
+global_config: {nbits: 4, weight_threshold: 4000}
+op_type_configs:
+  linear: {nbits: 3, weight_threshold: 1000}
+op_name_configs:
+  maps_w: null
+""", """
+config_type: OpPalettizerConfig
+op_name_configs:
+  means_w: {nbits: 2, cluster_dim: 2, granularity: per_grouped_channel, group_size: 16}
+""")
+
+    def test_the_same_file(self):
+        package = conv_and_linear(self.new_path())
+        weights = Program(package).weights()
+        for text in self.FILES:
+            with self.subTest(file=text):
+                config = self.folder / "config.yaml"
+                config.write_text(text)
+                theirs = reference.save(cto.palettize_weights(
+                    reference.open_model(package),
+                    cto.OptimizationConfig.from_yaml(str(config))), self.new_path())
+                output, _ = self.compress(package, "--config", config)
+                self.assert_same_graph(Program(output), Program(theirs))
+                self.assertEqual(Program(output).compressed_uses, Program(theirs).compressed_uses)
+                restored = self.assert_decompress_agrees(output)
+                judged = Program(reference.decompress(theirs, self.new_path())).weights()
+                self.assert_not_worse(
+                    weights, restored, judged, Program(theirs).compressed_uses)
+                self.assert_printed_is_the_same(package, config, restored)
+
+    def assert_printed_is_the_same(self, package, config, restored):
+        printed = self.folder / "printed.yaml"
+        printed.write_text(self.succeed(
+            "compress", package, "-o", self.new_path(), "--config", config,
+            "--print-config").stdout)
+        output, _ = self.compress(package, "--config", printed)
+        self.assert_bitwise_equal(Program(self.decompress(output)).weights(), restored)
 
 
 if __name__ == "__main__":

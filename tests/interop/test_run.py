@@ -194,6 +194,56 @@ def small_model(nodes, inputs, outputs, initializers=()):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+class RefusedTest(RunTest):
+    """A model that makes no sense gets an error that names the file and the node."""
+
+    def refused(self, words, nodes, initializers=(), shape=(2, 3)):
+        path = self.save(small_model(nodes, {"x": shape}, {"y": ()}, initializers))
+        with self.assertRaises(Failed) as caught:
+            self.runner.run(path, {"x": np.ones(shape, np.float32)})
+        for word in (str(path), *words):
+            self.assertIn(word, str(caught.exception))
+
+    def test_cycle(self):
+        nodes = [helper.make_node("Add", ["x", "b"], ["a"], "first"),
+                 helper.make_node("Relu", ["a"], ["b"], "second"),
+                 helper.make_node("Relu", ["b"], ["y"], "third")]
+        self.refused(["'first'", "'b'", "cycle"], nodes)
+
+    def test_missing_weight(self):
+        nodes = [helper.make_node("MatMul", ["x", "weight"], ["y"], "product")]
+        self.refused(["'product'", "'weight'"], nodes)
+
+    def test_missing_output(self):
+        nodes = [helper.make_node("Relu", ["x"], ["z"], "only")]
+        self.refused(["'y'"], nodes)
+
+    def test_shapes_that_contradict_each_other(self):
+        weight = [("weight", np.ones((4, 5), np.float32))]
+        kernel = [("weight", np.ones((4, 2, 3, 3), np.float32))]
+        shape = [("weight", np.array([7, -1], np.int64))]
+        axes = [("weight", np.array([5], np.int64))]
+        for operator, constants, given in (("MatMul", weight, (2, 3)), ("Add", weight, (2, 3)),
+                                           ("Gemm", weight, (2, 3)), ("Conv", kernel, (1, 3, 8, 8)),
+                                           ("Conv", kernel, (1, 2, 2, 2)),
+                                           ("Reshape", shape, (2, 3)),
+                                           ("Unsqueeze", axes, (2, 3))):
+            with self.subTest(operator, given=given):
+                node = helper.make_node(operator, ["x", "weight"], ["y"], "wrong")
+                self.refused(["'wrong'", operator], [node], constants, given)
+
+    def test_results_that_nothing_justifies(self):
+        shape = [("weight", np.array([1 << 36, 2, 3], np.int64))]
+        node = helper.make_node("Expand", ["x", "weight"], ["y"], "huge")
+        self.refused(["'huge'", "elements"], [node], shape)
+
+    def test_no_output(self):
+        model = small_model([helper.make_node("Relu", ["x"], ["y"])], {"x": (2, 3)}, {"y": ()})
+        del model.graph.output[:]
+        with self.assertRaisesRegex(Failed, "no output"):
+            self.runner.run(self.save(model), {"x": np.ones((2, 3), np.float32)})
+
+
 class EnlargedBatchTest(RunTest):
     """Batches beyond the one that the file fixes are single runs, whatever the operators do."""
 

@@ -330,10 +330,10 @@ bool is_one_line(const char *text)
     return end && end > text && !end[1];
 }
 
-void strike_seconds(char *text)
+void strike_measured(char *text)
 {
-    static const char *const before[] = {"\"seconds\": ", ", ratio "};
-    for (int i = 0; i < 2; i++) {
+    static const char *const before[] = {"\"seconds\": ", ", ratio ", "\"peak_bytes\": "};
+    for (size_t i = 0; i < sizeof before / sizeof *before; i++) {
         char *at = strstr(text, before[i]);
         char *end = at ? at + strcspn(at, "\n") : NULL;
         if (at)

@@ -62,7 +62,7 @@ void run(const invocation *invocation, outcome *outcome);
 /* Whether a text is exactly one line. */
 bool is_one_line(const char *text);
 /* What differs from run to run is struck out: the time that it took. */
-void strike_seconds(char *text);
+void strike_measured(char *text);
 /* Runs the command as it should, and fails the test if that does not work. */
 void run_well(const invocation *invocation, outcome *outcome);
 

@@ -145,7 +145,7 @@ static void check_run(const scenario *s, const place *p, unsigned long n, outcom
         sums->recovered++;
         CHECK(hash == hashes[1], "%s, allocation %lu: success, but not the right output", s->name,
               n);
-        strike_seconds(now->out);
+        strike_measured(now->out);
         CHECK(strcmp(now->out, reference->out) == 0,
               "%s, allocation %lu: success, but another text: %.200s", s->name, n, now->out);
         CHECK(!*now->err, "%s, allocation %lu: success, but it says %s", s->name, n, now->err);
@@ -181,7 +181,7 @@ static void run_scenario(const scenario *s, place *p)
     uint64_t hashes[2] = {output_hash(p)};
     run_well(&invocation, &reference);
     hashes[1] = output_hash(p);
-    strike_seconds(reference.out);
+    strike_measured(reference.out);
     unsigned long total = read_count(p->count_file);
     CHECK(total > 0 && total < MOST_ALLOCATIONS, "%s: %lu allocations", s->name, total);
     sums sums = {0};

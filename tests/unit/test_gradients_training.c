@@ -70,6 +70,56 @@ static void batch_norms_in_layouts(void **state)
     check_step = 1e-2F;
 }
 
+/* What graph_fuse_training() makes part of a norm or a product: the same gradients as before. */
+static void fused_results(void **state)
+{
+    (void)state;
+    for (int variant = 0; variant < 16; variant++) {
+        bench b = bench_new(80 + (uint64_t)variant);
+        const bool norm = variant & 1, sum = variant & 2, fixed = variant & 4, clip = variant & 8;
+        const op_attributes a = {.window = plain_window};
+        check_mode = (plan_options){.threads = 2, .training = true, .fixed_statistics = fixed};
+        const size_t x = any_of(&b, false, 4, SHAPE(3, 8, 6, 7));
+        const size_t w = any_of(&b, true, 4, SHAPE(12, 8, 2, 2));
+        const size_t other = any_of(&b, true, 4, SHAPE(12, 8, 2, 2));
+        size_t y = add(&b, OP_CONV, &a, 2, (const size_t[]){x, w});
+        if (norm)
+            y = add_norm(&b, y).y;
+        if (sum)
+            y = binary(&b, BINARY_ADD, add(&b, OP_CONV, &a, 2, (const size_t[]){x, other}), y);
+        y = clip ? unary(&b, UNARY_CLIP, -0.4F, 0.6F, y) : unary(&b, UNARY_RELU, 0, 0, y);
+        const size_t v = any_of(&b, true, 4, SHAPE(4, 12, 3, 3));
+        y = add(&b, OP_CONV, &a, 2, (const size_t[]){y, v});
+        const size_t nodes = b.graph->main.node_count;
+        float *weights = loss_weights(&b, y), *plain[2], *fused[2];
+        const size_t wanted[2] = {w, sum ? other : v};
+        for (int i = 0; i < 2; i++) {
+            plan *plan = differentiate(&b, y, wanted[i], 0, weights, SIZE_MAX);
+            plain[i] = gradient_of(plan, wanted[i]);
+            plan_free(plan);
+        }
+        b.graph->main.outputs = &y;
+        assert_ok(graph_fuse_training(b.graph));
+        assert_int_equal(b.graph->main.node_count, nodes - 1 - sum);
+        for (int i = 0; i < 2; i++) {
+            const uint64_t count = value_of(&b, wanted[i])->constant->elements;
+            plan *plan = differentiate(&b, y, wanted[i], 0, weights, SIZE_MAX);
+            fused[i] = gradient_of(plan, wanted[i]);
+            double *exact = calloc(count, sizeof *exact);
+            assert_non_null(exact);
+            for (uint64_t e = 0; e < count; e++)
+                exact[e] = plain[i][e];
+            assert_close(fused[i], exact, count, 1e-5);
+            free(exact);
+            plan_free(plan);
+            free(plain[i]);
+            free(fused[i]);
+        }
+        free(weights);
+        bench_free(&b);
+    }
+}
+
 /* A plan of a graph with one output, for training. */
 static plan *training_plan(bench *b, size_t result, const bool *wanted, plan_options options)
 {
@@ -334,9 +384,10 @@ static void tied_weights(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(batch_norms),           cmocka_unit_test(batch_norms_in_layouts),
-        cmocka_unit_test(statistics_of_a_batch), cmocka_unit_test(dropouts),
-        cmocka_unit_test(changing_weights),      cmocka_unit_test(tied_weights),
+        cmocka_unit_test(batch_norms),   cmocka_unit_test(batch_norms_in_layouts),
+        cmocka_unit_test(fused_results), cmocka_unit_test(statistics_of_a_batch),
+        cmocka_unit_test(dropouts),      cmocka_unit_test(changing_weights),
+        cmocka_unit_test(tied_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-/* The optimiser against searches that know nothing of its ideas. */
+/* Look-up tables of single values, against searches that know nothing of the ideas behind them. */
 #include "testing.h"
 
 #include "base/half.h"
@@ -347,6 +347,57 @@ static void test_monotone(void **state)
     }
 }
 
+/* Squared error of the nearest of equally distant entries, as they are stored. */
+static double steps_error(grid type, const void *values, size_t n, double least, double step,
+                          unsigned size)
+{
+    double error = 0;
+    for (size_t i = 0; i < n; i++) {
+        double value = (double)grid_get(type, values, i), nearest = INFINITY;
+        for (unsigned j = 0; j < size; j++)
+            nearest = fmin(nearest, fabs(value - (double)grid_stored(type, least + j * step)));
+        error += nearest * nearest;
+    }
+    return error;
+}
+
+/* Mode uniform takes the exact step or the one that the type can hold, whichever is better. */
+static void test_uniform(void **state)
+{
+    (void)state;
+    enum { COUNT = 700 };
+    static const grid types[] = {GRID_FLOAT16, GRID_BFLOAT16, GRID_FLOAT32};
+    unsigned rounded_ones = 0;
+    uint64_t seed = 11;
+    scalar_workspace workspace = {0};
+    for (int round = 0; round < 90; round++) {
+        const grid type = types[round % 3];
+        const unsigned size = 1u << (1 + round % 8);
+        const double plus = round % 2 ? 3 : 0;
+        float room[COUNT];
+        double least = INFINITY, greatest = -INFINITY;
+        for (size_t i = 0; i < COUNT; i++) {
+            grid_put(type, room, i, 0.05 * random_normal(&seed) + plus);
+            least = fmin(least, (double)grid_get(type, room, i));
+            greatest = fmax(greatest, (double)grid_get(type, room, i));
+        }
+        const double parts = size - 1;
+        const double step =
+            (double)grid_stored(type, (double)grid_stored(type, greatest - least) / parts);
+        const double exact =
+            steps_error(type, room, COUNT, least, (greatest - least) / parts, size);
+        const double rounded = steps_error(type, room, COUNT, least, step, size);
+        scalar_lut lut;
+        assert_int_equal(scalar_bins(&workspace, type, room, NULL, COUNT), PAL_OK);
+        assert_int_equal(scalar_lut_uniform(&workspace, size, &lut), PAL_OK);
+        assert_true(lut.squared_error <= fmin(exact, rounded) * (1 + 1e-9));
+        rounded_ones += rounded < exact * (1 - 1e-9);
+        assert_true(lut.centroid[0] == least && lut.centroid[size - 1] <= greatest);
+    }
+    assert_in_range(rounded_ones, 5, 85);
+    scalar_workspace_free(&workspace);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -354,6 +405,7 @@ int main(void)
         cmocka_unit_test(test_many_values),     cmocka_unit_test(test_few_distinct),
         cmocka_unit_test(test_signed_zero),     cmocka_unit_test(test_refused),
         cmocka_unit_test(test_zero_importance), cmocka_unit_test(test_monotone),
+        cmocka_unit_test(test_uniform),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

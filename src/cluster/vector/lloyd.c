@@ -18,6 +18,7 @@ enum {
 typedef struct gain {
     double *totals;
     ptrdiff_t members[MOST_SITES];
+    double error;
     size_t changed;
     size_t compared; /* pairs of a tile and a centroid */
 } gain;
@@ -27,9 +28,10 @@ typedef struct room {
     float distance[TILE];
     uint8_t nearest[TILE];
     uint8_t which[MOST_SITES];
-    float *rows;  /* as in sites */
-    double *sums; /* as in tile_sums() */
-    sites part;   /* centroids near a group of tiles, */
+    float *rows;    /* as in sites */
+    float *sums;    /* as in tile_sums() */
+    double *folded; /* all of them: k x (dim + 2) */
+    sites part;     /* centroids near a group of tiles, */
     unsigned part_anchor;
     uint8_t near[MOST_SITES];   /* their numbers */
     uint16_t place[MOST_SITES]; /* where in `near` each is, + 1 */
@@ -80,6 +82,7 @@ void clustering_free(clustering *c)
     free(c->rooms);
     free(c->room_rows);
     free(c->room_sums);
+    free(c->room_folded);
     if (c->past)
         free(c->past->at);
     free(c->past);
@@ -95,7 +98,7 @@ static size_t pieces(const clustering *c)
 pal_status clustering_init(clustering *c, const tiles *set, unsigned k, int threads)
 {
     const size_t numbers = (size_t)k * (set->dim + 1), rows = MOST_SITES * row_stride(set->dim);
-    const size_t sums = (size_t)k * (set->dim + 2) * SUM_LANES;
+    const size_t sums = (size_t)k * (set->dim + 2);
     *c = (clustering){.set = set, .k = k, .threads = threads, .anew = true};
     if ((double)set->count * k < WORTH_THREADS)
         c->threads = 1;
@@ -108,10 +111,11 @@ pal_status clustering_init(clustering *c, const tiles *set, unsigned k, int thre
     c->gain_totals = mem_array(pieces(c) * numbers, sizeof *c->gain_totals);
     c->rooms = mem_zeroed((size_t)c->threads, sizeof *c->rooms);
     c->room_rows = mem_array((size_t)c->threads * rows, sizeof *c->room_rows);
-    c->room_sums = mem_array((size_t)c->threads * sums, sizeof *c->room_sums);
+    c->room_sums = mem_array((size_t)c->threads * sums * SUM_LANES, sizeof *c->room_sums);
+    c->room_folded = mem_array((size_t)c->threads * sums, sizeof *c->room_folded);
     pal_status status = PAL_OK;
     if (!c->centroids || !c->index || !c->totals || !c->anchors || !c->group_anchors || !c->gains ||
-        !c->gain_totals || !c->rooms || !c->room_rows || !c->room_sums)
+        !c->gain_totals || !c->rooms || !c->room_rows || !c->room_sums || !c->room_folded)
         status = fail_memory("clustering vectors");
     if (!status)
         status = past_init(c);
@@ -127,7 +131,8 @@ pal_status clustering_init(clustering *c, const tiles *set, unsigned k, int thre
         c->gains[i].totals = c->gain_totals + i * numbers;
     for (int t = 0; t < c->threads; t++) {
         c->rooms[t].rows = c->room_rows + (size_t)t * rows;
-        c->rooms[t].sums = c->room_sums + (size_t)t * sums;
+        c->rooms[t].sums = c->room_sums + (size_t)t * sums * SUM_LANES;
+        c->rooms[t].folded = c->room_folded + (size_t)t * sums;
     }
     return PAL_OK;
 }
@@ -170,16 +175,16 @@ static void move_members(const clustering *c, gain *g, size_t tile, const uint8_
 /* Whether sums are taken anew faster in lanes, a cluster at a time, than a vector at a time. */
 static bool by_lanes(const clustering *c)
 {
-    return c->k * (c->set->dim + 2) <= 128;
+    return c->k * (c->set->dim + 2) <= 256;
 }
 
 /* Adds all members of a tile to the sums. */
 static void add_members(const clustering *c, gain *g, size_t tile, const room *room)
 {
     uint8_t *index = c->index + tile * TILE;
-    unsigned changed = 0;
+    uint8_t changed = 0;
     for (size_t i = 0; i < TILE; i++)
-        changed += index[i] != room->nearest[i];
+        changed = (uint8_t)(changed + (index[i] != room->nearest[i]));
     g->changed += changed;
     memcpy(index, room->nearest, TILE);
     if (!by_lanes(c)) {
@@ -192,20 +197,15 @@ static void add_members(const clustering *c, gain *g, size_t tile, const room *r
               room->sums);
 }
 
-/* The lanes that add_members() summed up. */
-static void close_sums(const clustering *c, gain *g, const double *sums)
+/* What add_members() summed up of a piece. */
+static void close_sums(const clustering *c, gain *g, const room *room)
 {
     const size_t width = c->set->dim + 1;
-    for (unsigned j = 0; j < c->k; j++)
-        for (size_t d = 0; d <= width; d++, sums += SUM_LANES) {
-            double sum = 0;
-            for (size_t l = 0; l < SUM_LANES; l++)
-                sum += sums[l];
-            if (d < width)
-                g->totals[j * width + d] = sum;
-            else
-                g->members[j] = (ptrdiff_t)sum;
-        }
+    const double *sums = room->folded;
+    for (unsigned j = 0; j < c->k; j++, sums += width + 1) {
+        memcpy(g->totals + j * width, sums, width * sizeof *sums);
+        g->members[j] = (ptrdiff_t)sums[width];
+    }
 }
 
 /* The centroids that can be nearest to vectors of a group of tiles. */
@@ -248,8 +248,13 @@ static pal_status run_piece(void *user, int thread, size_t piece)
     memset(g->totals, 0, c->k * (set->dim + 1) * sizeof *g->totals);
     memset(g->members, 0, c->k * sizeof *g->members);
     g->changed = g->compared = 0;
-    if (c->anew && by_lanes(c))
-        memset(room->sums, 0, c->k * (set->dim + 2) * SUM_LANES * sizeof *room->sums);
+    g->error = 0;
+    const bool lanes = c->anew && by_lanes(c);
+    const size_t rows = c->k * (set->dim + 2);
+    if (lanes) {
+        memset(room->sums, 0, rows * SUM_LANES * sizeof *room->sums);
+        memset(room->folded, 0, rows * sizeof *room->folded);
+    }
     const size_t end = (piece + 1) * PIECE;
     const bool boxed = set->boxes && c->k >= BOXES_FROM;
     unsigned m = c->k;
@@ -261,16 +266,21 @@ static pal_status run_piece(void *user, int thread, size_t piece)
         tile_nearest(tile_values(set, tile), set->dim, boxed ? room->rows : c->table.rows,
                      room->which, m, room->distance, room->nearest);
         g->compared += m;
+        g->error += tile_error(tile_weights(set, tile), room->distance);
         if (c->anew)
             add_members(c, g, tile, room);
         else
             move_members(c, g, tile, room->nearest);
+        if (lanes && tile % GROUP == GROUP - 1)
+            lanes_fold(room->sums, rows, room->folded);
         c->anchors[tile] = room->nearest[TILE / 2];
         if (tile % GROUP == GROUP / 2)
             c->group_anchors[tile / GROUP] = room->nearest[TILE / 2];
     }
-    if (c->anew && by_lanes(c))
-        close_sums(c, g, room->sums);
+    if (lanes) {
+        lanes_fold(room->sums, rows, room->folded);
+        close_sums(c, g, room);
+    }
     return PAL_OK;
 }
 
@@ -281,32 +291,14 @@ static double pass_work(const clustering *c, size_t compared, size_t changed)
     const bool boxed = c->set->boxes && c->k >= BOXES_FROM;
     const double distances = (double)compared * TILE * (0.03 + 0.035 * dim);
     const double looks = boxed ? tile_count * (100 + 0.3 * k * (dim + 2)) : 0;
-    const double sums = c->anew ? tile_count * fmin(k * (dim + 2) * 10, 600) : 10 * (double)changed;
+    const double all = by_lanes(c) ? 3 * k * (dim + 2) : 600;
+    const double sums = c->anew ? tile_count * all : 10 * (double)changed;
     const double rest = 300 + 20 * tile_count + k * (dim + 1) * (2 * (double)pieces(c) + 20);
     return distances + looks + sums + rest;
 }
 
-/* sum w |x - c|^2 = sum w |x|^2 - sum over clusters of 2 c (sum w x) - (sum w) |c|^2 */
-static double find_error(const clustering *c)
-{
-    const size_t dim = c->set->dim;
-    double error = c->set->square;
-    for (unsigned j = 0; j < c->k; j++) {
-        const double *total = c->totals + j * (dim + 1);
-        double inner = 0, square = 0;
-        for (size_t d = 0; d < dim; d++) {
-            const double x = (double)c->centroids[j * dim + d];
-            inner += x * total[d];
-            square += x * x;
-        }
-        if (c->members[j])
-            error -= 2 * inner - total[dim] * square;
-    }
-    return error > 0 ? error : 0;
-}
-
 /* Taking the sums anew costs a tile about as much as moving k (dim + 2) / ANEW vectors. */
-enum { ANEW = 32 };
+enum { ANEW = 96 };
 
 pal_status clustering_pass(clustering *c)
 {
@@ -321,18 +313,19 @@ pal_status clustering_pass(clustering *c)
         memset(c->members, 0, sizeof c->members);
     }
     size_t compared = 0, changed = 0;
+    c->error = 0;
     for (size_t i = 0; i < pieces(c); i++) {
         const gain *g = &c->gains[i];
         for (size_t n = 0; n < numbers; n++)
             c->totals[n] += g->totals[n];
         for (unsigned j = 0; j < c->k; j++)
             c->members[j] += (size_t)g->members[j];
+        c->error += g->error;
         changed += g->changed;
         compared += g->compared;
     }
     c->work += pass_work(c, compared, changed);
     c->anew = by_lanes(c) && changed * ANEW > c->set->tile_count * c->k * (width + 1);
-    c->error = find_error(c);
     return PAL_OK;
 }
 

@@ -22,8 +22,8 @@ typedef struct clustering {
     bool anew;              /* the next pass takes the sums anew */
     struct gain *gains;     /* one for each piece of the set */
     struct room *rooms;     /* one for each thread */
-    double *gain_totals, *room_sums;
-    float *room_rows;
+    double *gain_totals, *room_folded;
+    float *room_sums, *room_rows;
     struct past *past; /* the last iterations */
 } clustering;
 

@@ -5,37 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-
-/* Each loop is compiled for several instruction sets and chosen when it is called. They differ in
- * how many vectors they hold at once, not in any result: nothing is summed in another order. */
-#define INLINE static inline __attribute__((always_inline))
-#if defined(__x86_64__) && defined(__GNUC__)
-#define VARIANTS(type, name, parameters, arguments)                                                \
-    __attribute__((                                                                                \
-        target("avx512f,avx512bw,avx512dq,avx512vl"))) static type name##_512 parameters           \
-    {                                                                                              \
-        return name##_body arguments;                                                              \
-    }                                                                                              \
-    __attribute__((target("avx2"))) static type name##_256 parameters                              \
-    {                                                                                              \
-        return name##_body arguments;                                                              \
-    }                                                                                              \
-    type name parameters                                                                           \
-    {                                                                                              \
-        if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&            \
-            __builtin_cpu_supports("avx512vl"))                                                    \
-            return name##_512 arguments;                                                           \
-        if (__builtin_cpu_supports("avx2"))                                                        \
-            return name##_256 arguments;                                                           \
-        return name##_body arguments;                                                              \
-    }
-#else
-#define VARIANTS(type, name, parameters, arguments)                                                \
-    type name parameters                                                                           \
-    {                                                                                              \
-        return name##_body arguments;                                                              \
-    }
-#endif
+#include "base/variants.h"
 
 /* ---------------------------------------------------------------- the table of centroids */
 
@@ -121,7 +91,7 @@ void sites_part(const sites *s, const uint8_t *which, unsigned m, sites *part)
  * score(c) = |c|^2 / 2 - x c as by their distance to x. With u = c_j - c_anchor, the most that the
  * anchor's score can exceed j's is found at the corner in the direction of u: the difference in the
  * middle + sum |u| half. Rounding is allowed for. */
-INLINE unsigned near(const sites *s, const float *box, unsigned anchor, uint8_t *keep)
+VARIANT_BODY unsigned near(const sites *s, const float *box, unsigned anchor, uint8_t *keep)
 {
     const size_t dim = s->dim;
     const float *half_square = s->columns + dim * MOST_SITES;
@@ -148,8 +118,8 @@ INLINE unsigned near(const sites *s, const float *box, unsigned anchor, uint8_t 
     return n;
 }
 
-INLINE unsigned sites_near_body(const sites *s, const float *box, unsigned anchor, unsigned except,
-                                uint8_t *which, float *rows)
+VARIANT_BODY unsigned sites_near_body(const sites *s, const float *box, unsigned anchor,
+                                      unsigned except, uint8_t *which, float *rows)
 {
     const size_t stride = row_stride(s->dim);
     uint8_t keep[MOST_SITES];
@@ -184,9 +154,9 @@ VARIANTS(unsigned, sites_near,
 /* Squared distances are taken from differences: the shorter way by products would lose the digits
  * that tell centroids apart which are near each other but far from the mean. As many rows at once
  * as a processor has registers for; the number of components is a constant in each call. */
-INLINE void nearest_few(const float *restrict values, size_t dim, const float *restrict rows,
-                        const uint8_t *restrict which, unsigned m, float *restrict distance,
-                        int32_t *restrict nearest, unsigned at_once)
+VARIANT_BODY void nearest_few(const float *restrict values, size_t dim, const float *restrict rows,
+                              const uint8_t *restrict which, unsigned m, float *restrict distance,
+                              int32_t *restrict nearest, unsigned at_once)
 {
     for (size_t i = 0; i < TILE; i++) {
         distance[i] = INFINITY;
@@ -215,9 +185,9 @@ INLINE void nearest_few(const float *restrict values, size_t dim, const float *r
     }
 }
 
-INLINE void nearest_any(const float *restrict values, size_t dim, const float *restrict rows,
-                        const uint8_t *restrict which, unsigned m, float *restrict distance,
-                        int32_t *restrict nearest)
+VARIANT_BODY void nearest_any(const float *restrict values, size_t dim, const float *restrict rows,
+                              const uint8_t *restrict which, unsigned m, float *restrict distance,
+                              int32_t *restrict nearest)
 {
     float own[TILE];
     for (size_t i = 0; i < TILE; i++) {
@@ -239,8 +209,9 @@ INLINE void nearest_any(const float *restrict values, size_t dim, const float *r
     }
 }
 
-INLINE void tile_nearest_body(const float *values, size_t dim, const float *rows,
-                              const uint8_t *which, unsigned m, float *distance, uint8_t *nearest)
+VARIANT_BODY void tile_nearest_body(const float *values, size_t dim, const float *rows,
+                                    const uint8_t *which, unsigned m, float *distance,
+                                    uint8_t *nearest)
 {
     int32_t number[TILE];
     switch (dim) {
@@ -262,7 +233,7 @@ VARIANTS(void, tile_nearest,
 /* ---------------------------------------------------------------- sums over a tile */
 
 /* Halves are added to halves, always in this way, until one number is left. */
-INLINE float fold_sum(float *numbers)
+VARIANT_BODY float fold_sum(float *numbers)
 {
     for (size_t half = TILE / 2; half; half /= 2)
         for (size_t i = 0; i < half; i++)
@@ -270,9 +241,19 @@ INLINE float fold_sum(float *numbers)
     return numbers[0];
 }
 
-INLINE double tile_lower_body(const float *restrict values, const float *restrict weights,
-                              size_t dim, const float *restrict point, const float *distance,
-                              float *lowered, float *restrict most)
+VARIANT_BODY double tile_error_body(const float *restrict weights, const float *restrict distance)
+{
+    float share[TILE];
+    for (size_t i = 0; i < TILE; i++)
+        share[i] = weights[i] * distance[i];
+    return (double)fold_sum(share);
+}
+
+VARIANTS(double, tile_error, (const float *weights, const float *distance), (weights, distance))
+
+VARIANT_BODY double tile_lower_body(const float *restrict values, const float *restrict weights,
+                                    size_t dim, const float *restrict point, const float *distance,
+                                    float *lowered, float *restrict most)
 {
     float own[TILE] = {0}, share[TILE];
     for (size_t c = 0; c < dim; c++)
@@ -297,40 +278,57 @@ VARIANTS(double, tile_lower,
           const float *distance, float *lowered, float *most),
          (values, weights, dim, point, distance, lowered, most))
 
-/* In double from the first product on: the error of a clustering is the small difference of large
- * sums. */
-INLINE void tile_sums_body(const float *values, const float *weights, size_t dim,
-                           const uint8_t *index, unsigned k, double *restrict sums)
+VARIANT_BODY void tile_sums_body(const float *restrict values, const float *restrict weights,
+                                 size_t dim, const uint8_t *index, unsigned k, float *restrict sums)
 {
-    enum { HALF = SUM_LANES };
-    float own[TILE];
-    double side[TILE];
+    enum { STEP = SUM_LANES };
+    float side[TILE], have[TILE];
+    int32_t which[TILE];
+    for (size_t i = 0; i < TILE; i++) {
+        which[i] = index[i];
+        have[i] = weights[i] > 0 ? 1 : 0;
+    }
     for (unsigned j = 0; j < k; j++) {
         for (size_t i = 0; i < TILE; i++)
-            own[i] = index[i] == j ? weights[i] : 0;
-        for (size_t i = 0; i < TILE; i++)
-            side[i] = (double)own[i];
-        for (size_t c = 0; c < dim; c++, sums += HALF) {
+            side[i] = which[i] == (int32_t)j ? weights[i] : 0;
+        for (size_t c = 0; c < dim; c++, sums += STEP) {
             const float *row = values + c * TILE;
-            for (size_t i = 0; i < HALF; i++)
-                sums[i] += side[i] * (double)row[i] + side[i + HALF] * (double)row[i + HALF];
+            for (size_t i = 0; i < STEP; i++)
+                sums[i] += (side[i] * row[i] + side[i + STEP] * row[i + STEP]) +
+                           (side[i + 2 * STEP] * row[i + 2 * STEP] +
+                            side[i + 3 * STEP] * row[i + 3 * STEP]);
         }
-        for (size_t i = 0; i < HALF; i++)
-            sums[i] += side[i] + side[i + HALF];
-        sums += HALF;
-        for (size_t i = 0; i < HALF; i++)
-            sums[i] += (side[i] > 0 ? 1. : 0.) + (side[i + HALF] > 0 ? 1. : 0.);
-        sums += HALF;
+        for (size_t i = 0; i < STEP; i++)
+            sums[i] += (side[i] + side[i + STEP]) + (side[i + 2 * STEP] + side[i + 3 * STEP]);
+        sums += STEP;
+        for (size_t i = 0; i < TILE; i++)
+            side[i] = which[i] == (int32_t)j ? have[i] : 0;
+        for (size_t i = 0; i < STEP; i++)
+            sums[i] += (side[i] + side[i + STEP]) + (side[i + 2 * STEP] + side[i + 3 * STEP]);
+        sums += STEP;
     }
 }
 
 VARIANTS(void, tile_sums,
          (const float *values, const float *weights, size_t dim, const uint8_t *index, unsigned k,
-          double *sums),
+          float *sums),
          (values, weights, dim, index, k, sums))
 
-INLINE void tile_beyond_body(const float *values, const float *weights, size_t dim,
-                             const float *origin, const float *a, float b, double *sums)
+VARIANT_BODY void lanes_fold_body(float *restrict lanes, size_t rows, double *restrict sums)
+{
+    for (size_t r = 0; r < rows; r++, lanes += SUM_LANES) {
+        for (size_t half = SUM_LANES / 2; half; half /= 2)
+            for (size_t l = 0; l < half; l++)
+                lanes[l] += lanes[l + half];
+        sums[r] += (double)lanes[0];
+        memset(lanes, 0, SUM_LANES * sizeof *lanes);
+    }
+}
+
+VARIANTS(void, lanes_fold, (float *lanes, size_t rows, double *sums), (lanes, rows, sums))
+
+VARIANT_BODY void tile_beyond_body(const float *values, const float *weights, size_t dim,
+                                   const float *origin, const float *a, float b, double *sums)
 {
     float side[TILE] = {0}, share[TILE];
     for (size_t c = 0; c < dim; c++)

@@ -9,7 +9,7 @@ enum {
     MOST_SITES = 256,
     SITE_GROUP = 4,
     NOT_ONE = MOST_SITES,
-    SUM_LANES = TILE / 2,
+    SUM_LANES = TILE / 4,
     WORTH_THREADS = 1 << 20, /* distances that are worth waking threads for */
 };
 
@@ -52,11 +52,17 @@ void tile_nearest(const float *values, size_t dim, const float *rows, const uint
 double tile_lower(const float *values, const float *weights, size_t dim, const float *point,
                   const float *distance, float *lowered, float *most);
 
+/* The sum of the distances of the tile's vectors times their weights. */
+double tile_error(const float *weights, const float *distance);
+
 /* Adds what the tile's vectors of each of k clusters amount to: weighted sums of the components,
  * then weights, then numbers of those with a weight above 0; k x (dim + 2) x SUM_LANES partial
- * sums. */
+ * sums. They have single precision, so only those of a few tiles should be taken together. */
 void tile_sums(const float *values, const float *weights, size_t dim, const uint8_t *index,
-               unsigned k, double *sums);
+               unsigned k, float *sums);
+
+/* Adds to sums[r] what the SUM_LANES numbers of row r add up to, and makes these 0. */
+void lanes_fold(float *lanes, size_t rows, double *sums);
 
 /* Seen from `origin`: adds to sums[0 .. dim] the weighted sums and the weight of the tile's vectors
  * with a x > b. */

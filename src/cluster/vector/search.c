@@ -26,13 +26,13 @@ typedef struct effort {
 
 /* Found by trial, with bench/vectors.py. */
 static const effort efforts[] = {
-    {8, 16, 256, 12, 3, 1, 0.01},
-    {32, 8, 32, 4, 4, 4, 0.05},
+    {8, 20, 128, 12, 6, 3, 0.02},
+    {32, 6, 64, 4, 4, 4, 0.1},
     {MOST_SITES, 1, 32, 1, 1, 1, 0.075},
 };
 
 enum {
-    LEAST_SEEDS = 1024,  /* vectors in the first sample, at least, */
+    LEAST_SEEDS = 512,   /* vectors in the first sample, at least, */
     LEAST_MIDDLE = 8192, /* and in the second, */
     MIDDLE = 256,        /* which has so many a cluster */
     BOXED_FROM = 32,     /* clusters from which on an order in space pays */
@@ -97,7 +97,7 @@ static pal_status tournament(pool *p, clustering *c, unsigned keep)
 {
     pal_status status = PAL_OK;
     while (!status && p->count > keep)
-        status = pool_refine(p, c, 1e-4, 8, p->count / 2 > keep ? p->count / 2 : keep);
+        status = pool_refine(p, c, 1e-4, 6, p->count / 2 > keep ? p->count / 2 : keep);
     return status;
 }
 

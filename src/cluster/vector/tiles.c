@@ -253,30 +253,6 @@ static void pad(tiles *t)
     }
 }
 
-static void measure(tiles *t)
-{
-    enum { LANES = 8 };
-    double square[LANES] = {0}, mass[LANES] = {0};
-    for (size_t tile = 0; tile < t->tile_count; tile++) {
-        const float *values = tile_values(t, tile), *weights = tile_weights(t, tile);
-        for (size_t c = 0; c < t->dim; c++)
-            for (size_t i = 0; i < TILE; i += LANES)
-                for (size_t l = 0; l < LANES; l++) {
-                    double x = (double)values[c * TILE + i + l];
-                    square[l] += (double)weights[i + l] * (x * x);
-                }
-        for (size_t i = 0; i < TILE; i += LANES)
-            for (size_t l = 0; l < LANES; l++)
-                mass[l] += (double)weights[i + l];
-        if (t->boxes)
-            tile_box(values, t->dim, t->boxes + tile * 2 * t->dim);
-    }
-    for (size_t l = 0; l < LANES; l++) {
-        t->square += square[l];
-        t->mass += mass[l];
-    }
-}
-
 pal_status tiles_init(tiles *t, const vector_set *set, const frame *f, size_t count, bool boxed,
                       uint64_t *random)
 {
@@ -300,8 +276,10 @@ pal_status tiles_init(tiles *t, const vector_set *set, const frame *f, size_t co
         return status;
     }
     pad(t);
-    measure(t);
-    if (boxed)
+    if (boxed) {
+        for (size_t tile = 0; tile < t->tile_count; tile++)
+            tile_box(tile_values(t, tile), t->dim, t->boxes + tile * 2 * t->dim);
         tiles_group(t);
+    }
     return PAL_OK;
 }

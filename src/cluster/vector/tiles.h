@@ -18,8 +18,6 @@ typedef struct tiles {
     float *weights;     /* tile_count x TILE; 0 in the padding */
     float *boxes;       /* tile_count x 2 x dim: middles, then half widths; NULL: none */
     float *group_boxes; /* the same of each GROUP of tiles */
-    double square;      /* weighted sum of squared lengths */
-    double mass;        /* sum of the weights */
 } tiles;
 
 /* How the values were shifted and scaled; the same for a set and its samples. */

@@ -2,7 +2,7 @@
  * anew for each run, and drawn again on the way back, so that no mask has to be kept. */
 #include <string.h>
 
-#include "engine/draw.h"
+#include "base/draw.h"
 #include "engine/ops/back.h"
 #include "engine/ops/compute.h"
 

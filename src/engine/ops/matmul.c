@@ -91,13 +91,26 @@ static onednn_tensor tensor_of(const operand *o)
 typedef struct product {
     onednn_tensor a, b, bias, c;
     layout *stored_b; /* how b lies in the graph's tensor; NULL: row-major */
+    layout *windows;  /* the same of b as windows of one pixel, [N,K,1,1] */
     bool has_bias;
+    bool packed; /* b never changes, and a is row-major: oneDNN may have a form of b's own */
 } product;
 
 static pal_status make(const void *description, const onednn_posts *posts, onednn_primitive **out)
 {
     const product *p = description;
-    return onednn_matmul_new(&p->a, &p->b, p->has_bias ? &p->bias : NULL, &p->c, posts, out);
+    onednn_primitive *packed;
+    pal_status status =
+        onednn_matmul_new(&p->a, &p->b, p->has_bias ? &p->bias : NULL, &p->c, posts, out);
+    if (status || !p->packed || strncmp(onednn_implementation(*out), "gemm", 4) != 0)
+        return status;
+    /* oneDNN's general product would pack b at each run. */
+    if (!onednn_product_new(p->c.shape[0], p->b.shape[0], p->c.shape[1], p->has_bias, posts,
+                            &packed)) {
+        onednn_primitive_free(*out);
+        *out = packed;
+    }
+    return PAL_OK;
 }
 
 static pal_status give(plan *plan, const graph_node *node, const void *description,
@@ -106,7 +119,8 @@ static pal_status give(plan *plan, const graph_node *node, const void *descripti
     const product *p = description;
     pal_status status = plan_buffer_in(plan, node->inputs[0], NULL, &roles[ONEDNN_SRC]);
     if (!status && p->b.form == ONEDNN_ANY)
-        status = plan_buffer_as(plan, node->inputs[1], p->stored_b,
+        status = plan_buffer_as(plan, node->inputs[1],
+                                onednn_is_product(primitive) ? p->windows : p->stored_b,
                                 onednn_layout(primitive, ONEDNN_WEIGHTS), &roles[ONEDNN_WEIGHTS]);
     else if (!status)
         status = plan_buffer_in(plan, node->inputs[1], NULL, &roles[ONEDNN_WEIGHTS]);
@@ -189,8 +203,16 @@ static pal_status forward(plan *plan, const graph_node *node)
         p.bias.shape[batches + 1] = b.columns;
     }
     pal_status status = layout_new_tensor(&p.b, &p.stored_b);
-    if (bv->constant && batches == 0)
+    if (bv->constant && batches == 0) {
+        const onednn_tensor windows = {.rank = 4,
+                                       .shape = {b.columns, b.rows, 1, 1},
+                                       .form = ONEDNN_STRIDED,
+                                       .strides = {b.column_stride, b.row_stride, 1, 1}};
         p.b.form = ONEDNN_ANY;
+        p.packed = !plan_has_gradients(plan) && (a.column_stride == 1 || a.rows == 1);
+        if (!status)
+            status = layout_new_tensor(&windows, &p.windows);
+    }
     graph_post posts[ONEDNN_MAX_POSTS];
     const size_t post_count = all_posts(node, scaled, bias && !p.has_bias, posts);
     if (!status)
@@ -204,6 +226,7 @@ static pal_status forward(plan *plan, const graph_node *node)
                                             .make = make,
                                             .operands = give});
     layout_free(p.stored_b);
+    layout_free(p.windows);
     return status;
 }
 

@@ -9,15 +9,7 @@
 
 #include "engine/onednn.h"
 #include "engine/ops/ops.h"
-#include "engine/ops/walk.h"
-
-typedef enum cell { CELL_LSTM, CELL_GRU, CELL_RNN } cell;
-
-typedef struct recurrence {
-    cell cell;
-    op_attributes attributes;
-    int64_t time, batch, input, hidden, gates, directions;
-} recurrence;
+#include "engine/ops/recurrent.h"
 
 /* What one direction computes with. */
 typedef struct direction {
@@ -32,7 +24,7 @@ typedef struct direction {
     float *gated;                            /* [batch, hidden]: GRU's reset state */
 } direction;
 
-static float activate(unary_kind kind, float alpha, float beta, float x)
+float recurrent_function(unary_kind kind, float alpha, float beta, float x)
 {
     switch (kind) {
     case UNARY_RELU: return x > 0 ? x : 0;
@@ -75,8 +67,8 @@ static float apply(const direction *on, size_t which, float x)
     const size_t at = on->number * 3 + which;
     if (clip > 0)
         x = x < -clip ? -clip : x > clip ? clip : x;
-    return activate(a->recurrent.activations[at], a->recurrent.alphas[at], a->recurrent.betas[at],
-                    x);
+    return recurrent_function(a->recurrent.activations[at], a->recurrent.alphas[at],
+                              a->recurrent.betas[at], x);
 }
 
 /* ---------------------------------------------------------------- one time step of one sample */
@@ -101,8 +93,8 @@ static void lstm_cell(const direction *on, const float *x, const float *part, fl
         const float out = apply(on, 0, o);
         const size_t at = on->number * 3 + 2; /* h() sees the cell unclipped */
         const op_attributes *a = &on->it->attributes;
-        h[j] = out * activate(a->recurrent.activations[at], a->recurrent.alphas[at],
-                              a->recurrent.betas[at], c[j]);
+        h[j] = out * recurrent_function(a->recurrent.activations[at], a->recurrent.alphas[at],
+                                        a->recurrent.betas[at], c[j]);
     }
 }
 
@@ -194,7 +186,7 @@ static pal_status time_step(const direction *on, int64_t t)
 /* ---------------------------------------------------------------- a direction */
 
 /* Where y keeps a sample's state of a time step. */
-static int64_t output_place(const recurrence *it, size_t direction, int64_t t, int64_t b)
+int64_t recurrent_output_place(const recurrence *it, size_t direction, int64_t t, int64_t b)
 {
     return (it->attributes.recurrent.batch_first
                 ? (b * it->time + t) * it->directions + (int64_t)direction
@@ -202,7 +194,7 @@ static int64_t output_place(const recurrence *it, size_t direction, int64_t t, i
            it->hidden;
 }
 
-static int64_t state_place(const recurrence *it, size_t direction, int64_t b)
+int64_t recurrent_state_place(const recurrence *it, size_t direction, int64_t b)
 {
     return (it->attributes.recurrent.batch_first ? b * it->directions + (int64_t)direction
                                                  : (int64_t)direction * it->batch + b) *
@@ -213,7 +205,7 @@ static void copy_state(const recurrence *it, size_t direction, float *state, voi
                        bool outwards)
 {
     for (int64_t b = 0; b < it->batch; b++) {
-        float *other = (float *)outside + state_place(it, direction, b);
+        float *other = (float *)outside + recurrent_state_place(it, direction, b);
         memcpy(outwards ? other : state + b * it->hidden, outwards ? state + b * it->hidden : other,
                (size_t)it->hidden * sizeof *state);
     }
@@ -229,7 +221,7 @@ static pal_status run_direction(const step *step, const direction *on, bool reve
         const int64_t t = reverse ? it->time - 1 - i : i;
         status = time_step(on, t);
         for (int64_t b = 0; y && b < it->batch; b++) {
-            float *to = y + output_place(it, on->number, t, b);
+            float *to = y + recurrent_output_place(it, on->number, t, b);
             if (goes_on(on, b, t))
                 memcpy(to, on->h + b * n, (size_t)n * sizeof *to);
             else
@@ -313,12 +305,13 @@ static pal_status run(const step *step)
     return status;
 }
 
-static pal_status forward(plan *plan, const graph_node *node, cell cell, int64_t gates)
+pal_status recurrence_new(plan *plan, const graph_node *node, recurrence **out)
 {
     const graph_value *x = plan_input(plan, node, 0), *w = plan_input(plan, node, 1);
     const bool batch_first = node->attributes.recurrent.batch_first;
-    recurrence *it = plan_alloc(plan, sizeof *it);
-    buffer *scratch;
+    const cell cell = node->op == OP_LSTM ? CELL_LSTM : node->op == OP_GRU ? CELL_GRU : CELL_RNN;
+    const int64_t gates = cell == CELL_LSTM ? 4 : cell == CELL_GRU ? 3 : 1;
+    recurrence *it = *out = plan_alloc(plan, sizeof *it);
     if (!it)
         return PAL_ERROR_MEMORY;
     *it = (recurrence){.cell = cell,
@@ -332,10 +325,20 @@ static pal_status forward(plan *plan, const graph_node *node, cell cell, int64_t
     for (int64_t i = 0; i < 3 * it->directions; i++)
         if (!can_activate(node->attributes.recurrent.activations[i]))
             return fail(PAL_ERROR_UNSUPPORTED, "its activation function");
-    const int64_t width = gates * it->hidden, steps = it->time * it->batch;
+    return PAL_OK;
+}
+
+static pal_status forward(plan *plan, const graph_node *node)
+{
+    recurrence *it;
+    buffer *scratch;
+    pal_status status = recurrence_new(plan, node, &it);
+    if (status)
+        return status;
+    const int64_t width = it->gates * it->hidden, steps = it->time * it->batch;
     const int64_t room = steps * width + 3 * it->batch * it->hidden + it->batch * width +
-                         (batch_first ? steps * it->input : 0);
-    pal_status status = plan_new_temporary(plan, GRAPH_FLOAT, 1, &room, NULL, 0, &scratch);
+                         (it->attributes.recurrent.batch_first ? steps * it->input : 0);
+    status = plan_new_temporary(plan, GRAPH_FLOAT, 1, &room, NULL, 0, &scratch);
     if (!status)
         status = plan_simple(plan, node, "recurrent", run, it, NULL);
     if (!status)
@@ -343,19 +346,6 @@ static pal_status forward(plan *plan, const graph_node *node, cell cell, int64_t
     return status;
 }
 
-static pal_status lstm(plan *plan, const graph_node *node)
-{
-    return forward(plan, node, CELL_LSTM, 4);
-}
-
-static pal_status gru(plan *plan, const graph_node *node)
-{
-    return forward(plan, node, CELL_GRU, 3);
-}
-
-static pal_status rnn(plan *plan, const graph_node *node)
-{
-    return forward(plan, node, CELL_RNN, 1);
-}
-
-const op_kernel kernel_lstm = {lstm, NULL}, kernel_gru = {gru, NULL}, kernel_rnn = {rnn, NULL};
+const op_kernel kernel_lstm = {forward, recurrent_back};
+const op_kernel kernel_gru = {forward, recurrent_back};
+const op_kernel kernel_rnn = {forward, recurrent_back};

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/onednn.h"
 #include "engine/ops/back.h"
 #include "engine/ops/ops.h"
 #include "engine/ops/walk.h"
@@ -11,7 +12,14 @@
 typedef struct region {
     walk walk;
     size_t element;
+    layout *layout; /* of the result, if it is not row-major */
+    uint64_t fill;  /* what is around what is put, in the element's type */
 } region;
+
+static void free_region(void *state)
+{
+    layout_free(((region *)state)->layout);
+}
 
 static pal_status run_copy(const step *step)
 {
@@ -49,14 +57,20 @@ static pal_status add_copy(plan *plan, const graph_node *node, const char *what,
 
 /* ---------------------------------------------------------------- slice */
 
-static pal_status slice_walk(plan *plan, const graph_node *node, walk *out)
+static pal_status slice_part(plan *plan, const graph_node *node, slice_geometry *out)
 {
-    const graph_value *x = plan_input(plan, node, 0), *inputs[5];
-    slice_geometry geometry;
-    int64_t strides[PAL_MAX_RANK], start = 0;
+    const graph_value *inputs[5];
     for (size_t i = 0; i < 5; i++)
         inputs[i] = plan_input(plan, node, i);
-    pal_status status = resolve_slice(node, inputs, &geometry);
+    return resolve_slice(node, inputs, out);
+}
+
+static pal_status slice_walk(plan *plan, const graph_node *node, walk *out)
+{
+    const graph_value *x = plan_input(plan, node, 0);
+    slice_geometry geometry;
+    int64_t strides[PAL_MAX_RANK], start = 0;
+    pal_status status = slice_part(plan, node, &geometry);
     if (status)
         return status;
     row_major_strides(x->rank, x->shape, strides);
@@ -68,17 +82,108 @@ static pal_status slice_walk(plan *plan, const graph_node *node, walk *out)
     return PAL_OK;
 }
 
+/* Where a part lies in a tensor: along each axis it begins at `start`, takes every `step`-th index
+ * and has `count`. */
+typedef slice_geometry part;
+
+/* The walk through `whole`, a blocked layout of a tensor of this shape, that gives the part in
+ * `of_part`, its own layout of the same kind. False where the part does not consist of whole
+ * blocks. */
+static bool blocked_walk(const layout *whole, size_t rank, const int64_t *shape, const part *part,
+                         const layout *of_part, walk *out)
+{
+    layout_physical w, p;
+    int64_t strides[LAYOUT_MAX_PHYSICAL], start = 0, block[PAL_MAX_RANK];
+    if (!layout_describe(whole, rank, shape, &w) ||
+        !layout_describe(of_part, rank, part->count, &p) || w.rank != p.rank ||
+        w.rank > PAL_MAX_RANK || memcmp(w.of, p.of, w.rank * sizeof *w.of) != 0)
+        return false;
+    row_major_strides(w.rank, w.extent, strides);
+    for (size_t d = 0; d < rank; d++)
+        block[d] = 1;
+    for (size_t i = w.rank; i-- > 0;) {
+        const size_t d = w.of[i];
+        bool outermost = true;
+        for (size_t k = 0; k < i; k++)
+            outermost = outermost && w.of[k] != d;
+        /* All of an axis, with the padding that its last block may have. */
+        const bool untouched = part->count[d] == shape[d] && (part->step[d] == 1 || shape[d] == 1);
+        if (!outermost || untouched) {
+            if (w.extent[i] != p.extent[i])
+                return false;
+        } else if ((block[d] > 1 && part->step[d] != 1) || part->start[d] % block[d] ||
+                   part->count[d] != p.extent[i] * block[d]) {
+            return false;
+        } else {
+            start += part->start[d] / block[d] * strides[i];
+            strides[i] *= part->step[d];
+        }
+        block[d] *= w.extent[i];
+    }
+    *out = walk_new(w.rank, p.extent, strides, start);
+    return true;
+}
+
+/* The part of a tensor in a blocked layout. *done: there is a step. */
+static pal_status slice_blocked(plan *plan, const graph_node *node, const part *part, bool *done)
+{
+    const graph_value *y = plan_output(plan, node, 0);
+    buffer *from, *to;
+    region *it = plan_alloc(plan, sizeof *it);
+    *done = false;
+    pal_status status = it ? plan_buffer(plan, node->inputs[0], &from) : PAL_ERROR_MEMORY;
+    if (status || !from->layout || !graph_elements(y))
+        return status;
+    status = layout_like(from->layout, y->rank, y->shape, &it->layout);
+    if (status || !it->layout)
+        return status;
+    if (!blocked_walk(from->layout, y->rank, from->shape, part, it->layout, &it->walk)) {
+        free_region(it);
+        return PAL_OK;
+    }
+    it->element = sizeof(float);
+    status = plan_new_buffer(plan, node->outputs[0], it->layout, &to);
+    if (status) {
+        free_region(it);
+        return status;
+    }
+    step *step = plan_add_step(plan, node, "slice", run_copy, it, free_region);
+    if (!step)
+        return PAL_ERROR_MEMORY;
+    step->reads[0] = from;
+    step->writes[0] = to;
+    *done = true;
+    return PAL_OK;
+}
+
 static pal_status slice(plan *plan, const graph_node *node)
 {
+    slice_geometry geometry;
     walk walk;
-    pal_status status = slice_walk(plan, node, &walk);
+    bool done;
+    pal_status status = slice_part(plan, node, &geometry);
+    if (!status)
+        status = slice_blocked(plan, node, &geometry, &done);
+    if (status || done)
+        return status;
+    status = slice_walk(plan, node, &walk);
     return status ? status : add_copy(plan, node, "slice", &walk);
+}
+
+static void fill_with(void *to, size_t bytes, size_t element, uint64_t fill)
+{
+    if (fill == 0) {
+        memset(to, 0, bytes);
+        return;
+    }
+    for (size_t i = 0; i < bytes / element; i++)
+        memcpy((unsigned char *)to + i * element, &fill, element);
 }
 
 static pal_status run_put(const step *step)
 {
     const region *it = step->state;
-    memset(step->writes[0]->data, 0, step->writes[0]->bytes);
+    fill_with(step->writes[0]->data, step->writes[0]->bytes, it->element, it->fill);
     if (step->reads[0]->elements)
         walk_put(&it->walk, it->element, step->reads[0]->data, step->writes[0]->data);
     return PAL_OK;
@@ -92,7 +197,7 @@ static pal_status back_put(plan *plan, const graph_node *node, const walk *walk)
     region *it = plan_alloc(plan, sizeof *it);
     if (status || !it)
         return status ? status : PAL_ERROR_MEMORY;
-    *it = (region){*walk, sizeof(float)};
+    *it = (region){.walk = *walk, .element = sizeof(float)};
     status = back_step(plan, node, "gradient of a part", run_put, it, NULL,
                        plan_input(plan, node, 0), &gradient, 1, &share);
     return status ? status : plan_add_gradient(plan, node->inputs[0], share);
@@ -275,10 +380,86 @@ static pal_status describe_pad(plan *plan, const graph_node *node, padding **out
     return PAL_OK;
 }
 
+/* Where the source stands in the result, if constants are put around it, that is known, and nothing
+ * is cut off. */
+static bool source_in_result(plan *plan, const graph_node *node, part *out, uint64_t *fill)
+{
+    const graph_value *x = plan_input(plan, node, 0), *constant = plan_input(plan, node, 2);
+    const graph_value *inputs[4];
+    int64_t end[PAL_MAX_RANK];
+    for (size_t i = 0; i < 4; i++)
+        inputs[i] = plan_input(plan, node, i);
+    *fill = 0;
+    if (node->attributes.pad.mode != PAD_CONSTANT || x->rank == 0 ||
+        (constant && (!constant->constant || constant->constant->elements != 1)) ||
+        resolve_pads(node, inputs, out->start, end))
+        return false;
+    for (size_t d = 0; d < x->rank; d++) {
+        if (out->start[d] < 0 || end[d] < 0)
+            return false;
+        out->step[d] = 1;
+        out->count[d] = x->shape[d];
+    }
+    if (constant)
+        memcpy(fill, constant->constant->data, graph_type_size(x->type));
+    return true;
+}
+
+/* Sets the walk that puts the source, in its blocked layout if the result can have such a one and
+ * zeros are put around it, which is what the padding of blocks has to hold. */
+static pal_status pad_layout(plan *plan, const graph_node *node, const part *part, region *it,
+                             buffer **from)
+{
+    const graph_value *x = plan_input(plan, node, 0), *y = plan_output(plan, node, 0);
+    int64_t strides[PAL_MAX_RANK], start = 0;
+    pal_status status = plan_buffer(plan, node->inputs[0], from);
+    if (!status && (*from)->layout && it->fill == 0)
+        status = layout_like((*from)->layout, y->rank, y->shape, &it->layout);
+    if (status || (it->layout &&
+                   blocked_walk(it->layout, y->rank, y->shape, part, (*from)->layout, &it->walk)))
+        return status;
+    layout_free(it->layout);
+    it->layout = NULL;
+    row_major_strides(y->rank, y->shape, strides);
+    for (size_t d = 0; d < y->rank; d++)
+        start += part->start[d] * strides[d];
+    it->walk = walk_new(x->rank, x->shape, strides, start);
+    return plan_buffer_in(plan, node->inputs[0], NULL, from);
+}
+
+/* Constants around a tensor: all of the result is filled, then the source is put where it belongs.
+ */
+static pal_status pad_with_constant(plan *plan, const graph_node *node, const part *part,
+                                    uint64_t fill)
+{
+    buffer *from, *to;
+    region *it = plan_alloc(plan, sizeof *it);
+    if (!it)
+        return PAL_ERROR_MEMORY;
+    *it = (region){.element = graph_type_size(plan_input(plan, node, 0)->type), .fill = fill};
+    pal_status status = pad_layout(plan, node, part, it, &from);
+    if (!status)
+        status = plan_new_buffer(plan, node->outputs[0], it->layout, &to);
+    if (status) {
+        free_region(it);
+        return status;
+    }
+    step *step = plan_add_step(plan, node, "pad", run_put, it, free_region);
+    if (!step)
+        return PAL_ERROR_MEMORY;
+    step->reads[0] = from;
+    step->writes[0] = to;
+    return PAL_OK;
+}
+
 static pal_status pad(plan *plan, const graph_node *node)
 {
     buffer *from, *fill = NULL, *to;
     padding *it;
+    part part;
+    uint64_t constant;
+    if (source_in_result(plan, node, &part, &constant))
+        return pad_with_constant(plan, node, &part, constant);
     pal_status status = describe_pad(plan, node, &it);
     if (!status)
         status = plan_buffer_in(plan, node->inputs[0], NULL, &from);

@@ -37,95 +37,126 @@ walk walk_new(size_t rank, const int64_t *shape, const int64_t *strides, int64_t
     return walk;
 }
 
-/* The source's offset of the i-th row (a run along the last axis). */
-static int64_t row_offset(const walk *walk, int64_t i)
+/* The walk as planes of rows: divisions for each plane only, because rows may be as short as a
+ * block of channels. A plane is a single row where there are few planes, so that threads find work.
+ */
+typedef struct planes {
+    size_t outer; /* axes outside of a plane */
+    int64_t count, rows, row_stride, length, stride;
+} planes;
+
+enum { FEW_PLANES = 64 };
+
+static planes planes_of(const walk *walk)
+{
+    const size_t last = walk->rank - 1;
+    planes p = {.count = 1, .rows = 1, .length = walk->extent[last], .stride = walk->stride[last]};
+    for (; p.outer + 1 < last; p.outer++)
+        p.count *= walk->extent[p.outer];
+    if (last && p.count < FEW_PLANES) {
+        p.count *= walk->extent[p.outer++];
+    } else if (last) {
+        p.rows = walk->extent[p.outer];
+        p.row_stride = walk->stride[p.outer];
+    }
+    return p;
+}
+
+/* The source's offset of the i-th plane. */
+static int64_t plane_offset(const walk *walk, const planes *p, int64_t i)
 {
     int64_t offset = walk->start;
-    for (size_t d = walk->rank - 1; d-- > 0;) {
+    for (size_t d = p->outer; d-- > 0;) {
         offset += i % walk->extent[d] * walk->stride[d];
         i /= walk->extent[d];
     }
     return offset;
 }
 
-#define ROW_LOOPS(type)                                                                            \
-    static void take_row_##type(const type *from, int64_t stride, type *to, int64_t count)         \
+/* Blocks of 8 and 16 floats are what oneDNN's layouts are made of: of known length, they are moved
+ * without a call. */
+#define TAKE_ROWS(type, width)                                                                     \
+    for (int64_t r = 0; r < p->rows; r++)                                                          \
+    memcpy(to + r * width, from + r * p->row_stride, width * sizeof(type))
+#define PUT_ROWS(type, width)                                                                      \
+    for (int64_t r = 0; r < p->rows; r++)                                                          \
+    memcpy(to + r * p->row_stride, from + r * width, width * sizeof(type))
+
+#define PLANE_LOOPS(type)                                                                          \
+    static void take_##type(const planes *p, const type *from, type *to)                           \
     {                                                                                              \
-        if (stride == 1)                                                                           \
-            memcpy(to, from, (size_t)count * sizeof *to);                                          \
-        else if (stride == 0)                                                                      \
-            for (int64_t i = 0; i < count; i++)                                                    \
-                to[i] = *from;                                                                     \
-        else                                                                                       \
-            for (int64_t i = 0; i < count; i++)                                                    \
-                to[i] = from[i * stride];                                                          \
+        if (p->stride == 1 && p->length == 8) {                                                    \
+            TAKE_ROWS(type, 8);                                                                    \
+            return;                                                                                \
+        }                                                                                          \
+        if (p->stride == 1 && p->length == 16) {                                                   \
+            TAKE_ROWS(type, 16);                                                                   \
+            return;                                                                                \
+        }                                                                                          \
+        for (int64_t r = 0; r < p->rows; r++, from += p->row_stride, to += p->length) {            \
+            if (p->stride == 1)                                                                    \
+                memcpy(to, from, (size_t)p->length * sizeof *to);                                  \
+            else if (p->stride == 0)                                                               \
+                for (int64_t i = 0; i < p->length; i++)                                            \
+                    to[i] = *from;                                                                 \
+            else                                                                                   \
+                for (int64_t i = 0; i < p->length; i++)                                            \
+                    to[i] = from[i * p->stride];                                                   \
+        }                                                                                          \
     }                                                                                              \
-    static void put_row_##type(const type *from, type *to, int64_t stride, int64_t count)          \
+    static void put_##type(const planes *p, const type *from, type *to)                            \
     {                                                                                              \
-        if (stride == 1)                                                                           \
-            memcpy(to, from, (size_t)count * sizeof *to);                                          \
-        else                                                                                       \
-            for (int64_t i = 0; i < count; i++)                                                    \
-                to[i * stride] = from[i];                                                          \
+        if (p->stride == 1 && p->length == 8) {                                                    \
+            PUT_ROWS(type, 8);                                                                     \
+            return;                                                                                \
+        }                                                                                          \
+        if (p->stride == 1 && p->length == 16) {                                                   \
+            PUT_ROWS(type, 16);                                                                    \
+            return;                                                                                \
+        }                                                                                          \
+        for (int64_t r = 0; r < p->rows; r++, from += p->length, to += p->row_stride) {            \
+            if (p->stride == 1)                                                                    \
+                memcpy(to, from, (size_t)p->length * sizeof *to);                                  \
+            else                                                                                   \
+                for (int64_t i = 0; i < p->length; i++)                                            \
+                    to[i * p->stride] = from[i];                                                   \
+        }                                                                                          \
     }
 
-ROW_LOOPS(uint8_t)
-ROW_LOOPS(uint32_t)
-ROW_LOOPS(uint64_t)
-
-static int64_t row_count(const walk *walk)
-{
-    int64_t rows = 1;
-    for (size_t d = 0; d + 1 < walk->rank; d++)
-        rows *= walk->extent[d];
-    return rows;
-}
+PLANE_LOOPS(uint8_t)
+PLANE_LOOPS(uint32_t)
+PLANE_LOOPS(uint64_t)
 
 void walk_copy(const walk *walk, size_t element, const void *from, void *to)
 {
-    const int64_t length = walk->extent[walk->rank - 1], stride = walk->stride[walk->rank - 1];
-    const int64_t rows = row_count(walk);
-    if (!length)
+    const planes p = planes_of(walk);
+    const int64_t plane = p.rows * p.length;
+    if (!plane)
         return;
-#pragma omp parallel for schedule(static) if (rows * length * (int64_t)element > PARALLEL_BYTES)
-    for (int64_t i = 0; i < rows; i++) {
-        const int64_t at = row_offset(walk, i);
+#pragma omp parallel for schedule(static) if (p.count * plane * (int64_t)element > PARALLEL_BYTES)
+    for (int64_t i = 0; i < p.count; i++) {
+        const int64_t at = plane_offset(walk, &p, i);
         switch (element) {
-        case 1:
-            take_row_uint8_t((const uint8_t *)from + at, stride, (uint8_t *)to + i * length,
-                             length);
-            break;
-        case 4:
-            take_row_uint32_t((const uint32_t *)from + at, stride, (uint32_t *)to + i * length,
-                              length);
-            break;
-        default:
-            take_row_uint64_t((const uint64_t *)from + at, stride, (uint64_t *)to + i * length,
-                              length);
+        case 1: take_uint8_t(&p, (const uint8_t *)from + at, (uint8_t *)to + i * plane); break;
+        case 4: take_uint32_t(&p, (const uint32_t *)from + at, (uint32_t *)to + i * plane); break;
+        default: take_uint64_t(&p, (const uint64_t *)from + at, (uint64_t *)to + i * plane);
         }
     }
 }
 
 void walk_put(const walk *walk, size_t element, const void *from, void *to)
 {
-    const int64_t length = walk->extent[walk->rank - 1], stride = walk->stride[walk->rank - 1];
-    const int64_t rows = row_count(walk);
-    if (!length)
+    const planes p = planes_of(walk);
+    const int64_t plane = p.rows * p.length;
+    if (!plane)
         return;
-#pragma omp parallel for schedule(static) if (rows * length * (int64_t)element > PARALLEL_BYTES)
-    for (int64_t i = 0; i < rows; i++) {
-        const int64_t at = row_offset(walk, i);
+#pragma omp parallel for schedule(static) if (p.count * plane * (int64_t)element > PARALLEL_BYTES)
+    for (int64_t i = 0; i < p.count; i++) {
+        const int64_t at = plane_offset(walk, &p, i);
         switch (element) {
-        case 1:
-            put_row_uint8_t((const uint8_t *)from + i * length, (uint8_t *)to + at, stride, length);
-            break;
-        case 4:
-            put_row_uint32_t((const uint32_t *)from + i * length, (uint32_t *)to + at, stride,
-                             length);
-            break;
-        default:
-            put_row_uint64_t((const uint64_t *)from + i * length, (uint64_t *)to + at, stride,
-                             length);
+        case 1: put_uint8_t(&p, (const uint8_t *)from + i * plane, (uint8_t *)to + at); break;
+        case 4: put_uint32_t(&p, (const uint32_t *)from + i * plane, (uint32_t *)to + at); break;
+        default: put_uint64_t(&p, (const uint64_t *)from + i * plane, (uint64_t *)to + at);
         }
     }
 }

@@ -226,12 +226,14 @@ static void read_sparse(lowering *low, const Coreml__Operation *operation, const
     if (!low->status && !is_storable(nonzero->t.dtype))
         mil_fail(low, PAL_ERROR_UNSUPPORTED, "sparse values of type %s",
                  pal_dtype_name(nonzero->t.dtype));
-    if (low->status || !make(low, nonzero->t.dtype, rank, shape, dense))
-        return;
-    const bool packed = mask->t.dtype == PAL_UINT1 || mask->t.dtype == PAL_UINT8;
-    if (!packed || mask->t.bytes != (dense->t.elements + 7) / 8)
+    /* Before memory is asked for: the mask is what the file has to say of so many elements. */
+    bool fits = mask->t.dtype == PAL_UINT1 || mask->t.dtype == PAL_UINT8;
+    uint64_t elements = 1;
+    for (size_t d = 0; fits && !low->status && d < rank; d++)
+        fits = mem_multiply(elements, shape[d], &elements);
+    if (!low->status && (!fits || mask->t.bytes != elements / 8 + (elements % 8 != 0)))
         mil_fail(low, PAL_ERROR_FORMAT, "a mask does not fit its constant");
-    else
+    if (!low->status && make(low, nonzero->t.dtype, rank, shape, dense))
         scatter_mask(low, &mask->t, &nonzero->t, dense);
 }
 

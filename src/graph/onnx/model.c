@@ -126,6 +126,8 @@ static void lower_nodes(lowering *low, Onnx__Node *const *nodes, size_t count, c
 {
     for (size_t i = 0; !low->status && i < count; i++) {
         const Onnx__Node *node = nodes[i];
+        if (node->n_output == 0) /* it gives nothing */
+            continue;
         /* The operators of a palette are dropped; the last of them has the name of the weight. */
         if (gives_weight(low, node, graph) || (dropped && dropped[i]) || low->status)
             continue;

@@ -1,0 +1,116 @@
+"""docs/results.md, from the figures that have been measured so far."""
+
+import statistics
+
+import rows
+
+INTRODUCTION = """<!-- Made by: bench/results.py -->
+# Results
+
+Made by `bench/results.py`. Every configuration is a file in [bench/results](../bench/results), in the
+layout that `palettize compress --config` reads. Figures that have not been measured are left empty.
+"""
+
+RATIOS = """
+## Compression ratio of the Core ML package
+
+Size of the float16 package, all its files, divided by that of the palettized one. *published*: the
+table in Core ML Tools' documentation. *per tensor*: N bit and one look-up table for every weight that
+is large enough (2048 elements), beside coremltools {version} on the same package. *our configuration*
+reaches the published ratio: where that is lower than N bit everywhere, it spends the room on the
+smallest layers (those of the first stages and the depthwise ones), which cost least to keep; where
+it is higher, some layers get fewer bits.
+
+| network | bits | published | per tensor | coremltools, per tensor | our configuration | what it does |
+|---|---|---|---|---|---|---|
+"""
+
+ACCURACY = """
+## Accuracy on the test images, percent
+
+Everything is scored on the final file, by `palettize eval`; coremltools' networks in PyTorch, which is
+where they exist. {samples} training images for the methods that look at data; DKM trains for {epochs}
+epochs. Figures of several trials are their mean ± standard deviation (of the sample).
+{note}
+"""
+
+NOTE = "Figures with † were measured in an earlier run, on a machine of the same kind."
+
+METHOD_TITLES = {"kmeans": "K-Means", "sensitive": "Sensitive K-Means",
+                 "layerwise": "layer-wise", "dkm": "DKM"}
+
+
+def make(ours, theirs, version="9.0"):
+    parts = [INTRODUCTION, RATIOS.format(version=version)]
+    parts += [ratio_row(ours, theirs, network, nbits)
+              for network, one in rows.RATIO_NETWORKS.items() for nbits in one.published]
+    for name, network in rows.SCORED_NETWORKS.items():
+        earlier = any(figures.get("earlier") for row, figures in theirs.items()
+                      if row.startswith(f"{name}/"))
+        parts.append(ACCURACY.format(samples=rows.SAMPLES, epochs=rows.EPOCHS[name],
+                                     note=NOTE if earlier else "")
+                     .replace("## Accuracy on", f"## {network.title}: accuracy on").rstrip())
+        parts.append(f"\n\nFloat: {accuracy(ours.get(f'{name}/float'))} here, "
+                     f"{accuracy(theirs.get(f'{name}/float'))} in PyTorch.\n")
+        for form, title in (("", "One look-up table for each weight"),
+                            ("/grouped", f"A table for every {rows.GROUP_SIZE} output channels")):
+            parts.append(accuracy_table(ours, theirs, name, form, title))
+    return "".join(parts)
+
+
+def ratio_row(ours, theirs, network, nbits):
+    name = f"ratio/{network}/{nbits}"
+    one, mine, other = rows.RATIO_NETWORKS[network], ours.get(name, {}), theirs.get(name, {})
+    summary = rows.config_of(name).read_text().splitlines()[0].removeprefix("# ")
+    return (f"| {one.title} | {nbits} | {one.published[nbits]:.2f} | {ratio(mine.get('ratio'))} "
+            f"| {ratio(other.get('ratio'))}{mark(other)} | {ratio(mine.get('chosen'))} "
+            f"| [{summary}](../bench/results/{rows.config_of(name).name}) |\n")
+
+
+def accuracy_table(ours, theirs, network, form, title):
+    lines = [f"\n### {title}\n\n| method | " + " | ".join(f"{n} bit" for n in rows.BITS) + " |\n",
+             "|---" * (len(rows.BITS) + 1) + "|\n"]
+    lines.append("| ratio | " + " | ".join(
+        ratio(ours.get(f"{network}/kmeans/{n}{form}", {}).get("ratio")) for n in rows.BITS)
+        + " |\n")
+    for method in rows.METHODS:
+        for whose, figures in (("palettize", ours), ("coremltools", theirs)):
+            if whose == "coremltools" and method == "layerwise":
+                continue  # it has no such method
+            cells = [figures.get(f"{network}/{method}/{n}{form}") for n in rows.BITS]
+            lines.append(f"| {METHOD_TITLES[method]}, {whose} | "
+                         + " | ".join(map(accuracy, cells)) + " |\n")
+    return "".join(lines) + costs(ours, theirs, network, form)
+
+
+def costs(ours, theirs, network, form):
+    """The longest of the rows of a method, where both sides were measured."""
+    told = []
+    for method in rows.METHODS:
+        names = [f"{network}/{method}/{n}{form}" for n in rows.BITS]
+        mine = [ours[name]["seconds"] for name in names if name in ours]
+        other = [theirs[name]["seconds"] for name in names
+                 if theirs.get(name, {}).get("seconds") is not None]
+        peak = [ours[name]["peak_bytes"] for name in names if name in ours]
+        if mine:
+            told.append(f"{METHOD_TITLES[method]} {max(mine):.1f} s and {max(peak) / (1 << 20):.0f} "
+                        "MiB" + (f" (coremltools {max(other):.1f} s)" if other else ""))
+    return f"\nTime and memory of the longest: {'; '.join(told)}.\n" if told else ""
+
+
+def ratio(value):
+    return "" if value is None else f"{value:.2f}"
+
+
+def accuracy(figures):
+    if not figures:
+        return ""
+    values = figures["accuracy"]
+    text = f"{statistics.mean(values):.2f}"
+    if len(values) > 1:
+        text += f" ± {statistics.stdev(values):.2f}"
+    return text + mark(figures)
+
+
+def mark(figures):
+    return " †" if figures.get("earlier") else ""

@@ -1,0 +1,260 @@
+"""coremltools on the same networks and data: the other side of the tables.
+
+    peers.py [--rows PATTERN ...]        figures go to peers.json
+
+Ratios come from coremltools.optimize.coreml.palettize_weights on the same package. Accuracies come
+from the palettizers of coremltools.optimize.torch on the same weights, scored in PyTorch; the ratio
+there is that of the package that coremltools makes of the result. Needs bench/requirements.txt.
+"""
+
+import argparse
+import fnmatch
+import gzip
+import json
+import sys
+import tarfile
+import tempfile
+import time
+from io import BytesIO
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import networks
+import rows
+
+PEERS = HERE / "peers.json"
+METHODS = ("kmeans", "sensitive", "dkm")  # what coremltools has
+BATCH = 128
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", nargs="+", default=["*"], help="names, or patterns of them")
+    parser.add_argument("--shared", type=Path, default=rows.ROOT.parent / "shared")
+    parser.add_argument("--work", type=Path, default=rows.ROOT / "build" / "results",
+                        help="folder that keeps the exported networks")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    bench = rows.Bench("palettize", options.shared, options.work, sys.executable)
+    for name in rows.row_names():
+        parts = name.split("/")
+        if parts[0] != "ratio" and parts[1] not in (*METHODS, "float"):
+            continue
+        if any(fnmatch.fnmatch(name, pattern) for pattern in options.rows):
+            figures = measure(bench, name, options.threads)
+            known = json.loads(PEERS.read_text()) if PEERS.is_file() else {}
+            known[name] = figures
+            PEERS.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
+            print(name, figures, flush=True)
+
+
+def measure(bench, name, threads):
+    parts = name.split("/")
+    if parts[0] == "ratio":
+        return palettize_package(bench.model(rows.RATIO_NETWORKS[parts[1]].model), int(parts[2]))
+    import torch
+
+    torch.set_num_threads(threads)
+    model, shape = trained(parts[0], bench)
+    test = images(bench, parts[0], "test")
+    if parts[1] == "float":
+        return {"accuracy": [score(model, test)]}
+    train = images(bench, parts[0], "train")
+    group_size = rows.GROUP_SIZE if parts[-1] == "grouped" else None
+    accuracies, seconds = [], 0
+    for seed in range(rows.TRIALS[parts[1]]):
+        torch.manual_seed(seed)
+        start = time.perf_counter()
+        model, shape = trained(parts[0], bench)
+        palettized = PALETTIZERS[parts[1]](model, int(parts[2]), group_size, train,
+                                           rows.EPOCHS[parts[0]], shape)
+        seconds = max(seconds, time.perf_counter() - start)
+        accuracies.append(score(palettized, test))
+    return {"accuracy": accuracies, "ratio": ratio_of(palettized, model, shape),
+            "seconds": seconds}
+
+
+# ---------------------------------------------------------------- packages
+
+
+def palettize_package(package, nbits):
+    ct = networks.quiet_coremltools()
+    from coremltools.optimize import coreml as cto
+
+    model = ct.models.MLModel(str(package), skip_model_load=True)
+    config = cto.OptimizationConfig(global_config=cto.OpPalettizerConfig(nbits=nbits))
+    start = time.perf_counter()
+    palettized = cto.palettize_weights(model, config)
+    seconds = time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.mlpackage"
+        palettized.save(str(out))
+        return {"ratio": size_of(package) / size_of(out), "seconds": seconds}
+
+
+def size_of(package):
+    return sum(path.stat().st_size for path in Path(package).rglob("*") if path.is_file())
+
+
+def ratio_of(palettized, model, shape):
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = []
+        for one in (model, palettized):
+            out = Path(folder) / f"{len(sizes)}.mlpackage"
+            networks.to_coreml(one.eval(), shape, keep_batch_norm=True).save(str(out))
+            sizes.append(size_of(out))
+    return sizes[0] / sizes[1]
+
+
+# ---------------------------------------------------------------- networks and data
+
+
+def trained(name, bench):
+    if name != "fashion-mnist":
+        return networks.load(name, bench.shared)
+    import onnx
+    import torch
+
+    sys.path.insert(0, str(rows.EXAMPLE))
+    from train import Network
+
+    tensors = {tensor.name: torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
+               for tensor in onnx.load(rows.EXAMPLE / "fashion-mnist-bn.onnx").graph.initializer}
+    network = Network()
+    state = network.state_dict()
+    state.update({key: tensors[key].reshape(value.shape) for key, value in state.items()
+                  if not key.endswith("num_batches_tracked")})
+    network.load_state_dict(state)
+    return network.eval(), (1, 1, 28, 28)
+
+
+def images(bench, name, split):
+    """(inputs, labels), all in memory."""
+    import numpy
+    import torch
+
+    network = rows.SCORED_NETWORKS[name]
+    path = bench.data(network)
+    mean, std = (torch.tensor([float(x) for x in network.options[i].split()]).reshape(-1, 1, 1)
+                 for i in (1, 3))
+    if path.suffix == ".tar":
+        pixels, labels = read_tar(path, split)
+        pixels = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    else:
+        prefix = {"train": "train", "test": "t10k"}[split]
+        pixels, labels = (
+            numpy.frombuffer(gzip.decompress((path / f"{prefix}-{kind}.gz").read_bytes()),
+                             numpy.uint8, offset=offset).copy()
+            for kind, offset in (("images-idx3-ubyte", 16), ("labels-idx1-ubyte", 8)))
+        pixels = torch.from_numpy(pixels).reshape(-1, 1, 28, 28)
+    return (pixels.float() / 255 - mean) / std, torch.from_numpy(labels.astype(numpy.int64))
+
+
+def read_tar(path, split):
+    import numpy
+    from PIL import Image
+
+    pictures, names = [], []
+    with tarfile.open(path) as archive:
+        for member in archive:
+            folder, _, rest = member.name.removeprefix("./").partition("/")
+            if folder == split and member.isfile():
+                picture = Image.open(BytesIO(archive.extractfile(member).read()))
+                pictures.append(numpy.asarray(picture.convert("RGB")))
+                names.append(rest.split("/")[0])
+    classes = sorted(set(names))
+    return numpy.stack(pictures), numpy.array([classes.index(name) for name in names])
+
+
+def score(model, data):
+    import torch
+
+    right = 0
+    model.eval()
+    with torch.no_grad():
+        for first in range(0, len(data[0]), 256):
+            outputs = model(data[0][first:first + 256])
+            right += int((outputs.argmax(1) == data[1][first:first + 256]).sum())
+    return 100 * right / len(data[0])
+
+
+# ---------------------------------------------------------------- palettizers
+
+
+def settings(nbits, group_size):
+    return {"n_bits": nbits} | ({"granularity": "per_grouped_channel", "group_size": group_size}
+                                if group_size else {})
+
+
+def kmeans(model, nbits, group_size, train, epochs, shape):
+    networks.quiet_coremltools()
+    from coremltools.optimize.torch.palettization import (PostTrainingPalettizer,
+                                                          PostTrainingPalettizerConfig)
+
+    config = PostTrainingPalettizerConfig.from_dict({"global_config": settings(nbits, group_size)})
+    return PostTrainingPalettizer(model, config).compress()
+
+
+def sensitive(model, nbits, group_size, train, epochs, shape):
+    networks.quiet_coremltools()
+    import torch
+    from coremltools.optimize.torch.palettization import SKMPalettizer, SKMPalettizerConfig
+
+    config = SKMPalettizerConfig.from_dict({"global_config": settings(nbits, group_size),
+                                            "calibration_nsamples": rows.SAMPLES})
+    chosen = torch.randperm(len(train[0]))[:rows.SAMPLES]
+    loader = [(train[0][i:i + 1], train[1][i:i + 1]) for i in chosen]
+
+    def loss(network, batch):
+        return torch.nn.functional.cross_entropy(network(batch[0]), batch[1])
+
+    return SKMPalettizer(model, config).compress(dataloader=loader, loss_fn=loss)
+
+
+def dkm(model, nbits, group_size, train, epochs, shape):
+    """SGD, momentum 0.9, learning rate from 0.01 down along a cosine, crops and flips."""
+    networks.quiet_coremltools()
+    import torch
+    from coremltools.optimize.torch.palettization import DKMPalettizer, DKMPalettizerConfig
+
+    config = DKMPalettizerConfig.from_dict(
+        {"global_config": {"n_bits": nbits} | ({"group_size": group_size} if group_size else {})})
+    palettizer = DKMPalettizer(model, config)
+    network = palettizer.prepare().train()
+    steps = epochs * ((len(train[0]) + BATCH - 1) // BATCH)
+    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(epochs):
+        order = torch.randperm(len(train[0]))
+        for first in range(0, len(order), BATCH):
+            batch = order[first:first + BATCH]
+            loss = torch.nn.functional.cross_entropy(network(augment(train[0][batch])),
+                                                     train[1][batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            palettizer.step()
+    return palettizer.finalize()
+
+
+def augment(batch):
+    """Shifts of up to an eighth of the side, and horizontal flips."""
+    import torch
+
+    side, room = batch.shape[-1], batch.shape[-1] // 8
+    padded = torch.nn.functional.pad(batch, (room,) * 4, mode="reflect")
+    out = torch.empty_like(batch)
+    for i in range(len(batch)):
+        y, x = torch.randint(2 * room + 1, (2,))
+        part = padded[i, :, y:y + side, x:x + side]
+        out[i] = part.flip(-1) if torch.rand(()) < 0.5 else part
+    return out
+
+
+PALETTIZERS = {"kmeans": kmeans, "sensitive": sensitive, "dkm": dkm}
+
+if __name__ == "__main__":
+    main()

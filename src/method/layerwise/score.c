@@ -1,0 +1,131 @@
+#include <math.h>
+#include <string.h>
+
+#include "method/layerwise/layerwise.h"
+
+/* Chunks that are looked at: of the samples held back, or all. */
+static void chunks_of(const walk *w, size_t *first, size_t *end)
+{
+    *first = w->held_back ? w->chunks : 0;
+    *end = w->all_chunks;
+}
+
+static uint64_t elements_of(const walk *w, size_t chunk, size_t value)
+{
+    const graph_value *v = &w->graph->values[value];
+    const uint64_t all = graph_elements(v);
+    return v->rank && (size_t)v->shape[0] == w->batch ? all / w->batch * walk_count(w, chunk) : all;
+}
+
+static size_t largest(const float *scores, size_t count)
+{
+    size_t best = 0;
+    for (size_t i = 1; i < count; i++)
+        if (scores[i] > scores[best])
+            best = i;
+    return best;
+}
+
+/* The classes of an output that has a score for each of them, for each sample; 0 of another. */
+static size_t classes_of(const walk *w, size_t value)
+{
+    const graph_value *v = &w->graph->values[value];
+    const size_t classes = w->batch ? (size_t)graph_elements(v) / w->batch : 0;
+    const bool scores = v->rank > 1 && (size_t)v->shape[0] == w->batch && classes > 1 &&
+                        (size_t)v->shape[v->rank - 1] == classes;
+    return scores ? classes : 0;
+}
+
+static double log_sum_exp(const float *scores, size_t count)
+{
+    const double most = (double)scores[largest(scores, count)];
+    double sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += exp((double)scores[i] - most);
+    return most + log(sum);
+}
+
+/* Divergence of softmax(b) from softmax(a). */
+static double divergence(const float *a, const float *b, size_t classes)
+{
+    const double of_a = log_sum_exp(a, classes), of_b = log_sum_exp(b, classes);
+    double sum = 0;
+    for (size_t i = 0; i < classes; i++)
+        sum += exp((double)a[i] - of_a) * (((double)a[i] - of_a) - ((double)b[i] - of_b));
+    return sum;
+}
+
+/* By the first output of numbers. */
+static void find_distance(const walk *w, size_t value, score *score)
+{
+    const size_t classes = classes_of(w, value);
+    size_t first, end;
+    double sum = 0;
+    chunks_of(w, &first, &end);
+    for (size_t chunk = first; classes && chunk < end; chunk++)
+        for (size_t s = 0; s < walk_count(w, chunk); s++)
+            sum +=
+                divergence(walk_values(w, NETWORK_FLOAT, chunk, value) + s * classes,
+                           walk_values(w, NETWORK_COMPRESSED, chunk, value) + s * classes, classes);
+    score->distance = classes ? sum / (double)score->samples : -1;
+}
+
+/* Of the first output of numbers, if it is a score for each class. */
+static void count_labels(const calibration *c, size_t value, score *score)
+{
+    const walk *w = &c->walk;
+    const uint64_t offset = w->held_back ? w->samples : 0;
+    const size_t classes = classes_of(w, value);
+    size_t first, end;
+    uint64_t right[2] = {0};
+    if (!classes)
+        return;
+    chunks_of(w, &first, &end);
+    for (size_t chunk = first; chunk < end; chunk++)
+        for (size_t s = 0; s < walk_count(w, chunk); s++) {
+            const int64_t label = pal_data_label(c->data, offset + (chunk - first) * w->batch + s);
+            if (label < 0 || (size_t)label >= classes)
+                return;
+            for (int i = 0; i < 2; i++)
+                right[i] += largest(walk_values(w, (enum network)i, chunk, value) + s * classes,
+                                    classes) == (size_t)label;
+        }
+    score->labelled = true;
+    score->float_top1 = 100 * (double)right[0] / (double)score->samples;
+    score->top1 = 100 * (double)right[1] / (double)score->samples;
+}
+
+pal_status score_outputs(const calibration *c, score *score)
+{
+    const walk *w = &c->walk;
+    const graph *graph = w->graph;
+    double error = 0, energy = 0;
+    size_t first, end;
+    bool seen = false;
+    *score = (struct score){.held_back = w->held_back > 0,
+                            .samples = w->held_back ? w->held_back : w->samples};
+    chunks_of(w, &first, &end);
+    for (size_t i = 0; i < graph->output_count; i++) {
+        const size_t value = graph->main.outputs[i];
+        if (graph->values[value].type != GRAPH_FLOAT || graph->values[value].constant)
+            continue;
+        if (!seen) {
+            count_labels(c, value, score);
+            find_distance(w, value, score);
+        }
+        seen = true;
+        for (size_t chunk = first; chunk < end; chunk++) {
+            const float *a = walk_values(w, NETWORK_FLOAT, chunk, value);
+            const float *b = walk_values(w, NETWORK_COMPRESSED, chunk, value);
+            for (uint64_t e = 0; e < elements_of(w, chunk, value); e++) {
+                const double difference = (double)a[e] - (double)b[e];
+                error += difference * difference;
+                energy += (double)a[e] * (double)a[e];
+            }
+        }
+    }
+    score->error = energy > 0 ? sqrt(error / energy) : error > 0 ? INFINITY : 0;
+    if (!seen || score->distance < 0)
+        score->distance = score->error;
+    return PAL_OK;
+}

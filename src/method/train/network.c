@@ -1,0 +1,247 @@
+#include "method/train/network.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "engine/session.h"
+#include "method/loss_output.h"
+#include "method/scoring.h"
+
+/* ---------------------------------------------------------------- making */
+
+pal_status network_open(pal_model *model, const char *output, int threads, network *out)
+{
+    network it = {.model = model, .threads = threads};
+    pal_status status = pal_session_open(model, threads, &it.teacher);
+    if (!status)
+        status = loss_find_output(session_graph(it.teacher), output, &it.output);
+    if (status) {
+        network_free(&it);
+        return status;
+    }
+    *out = it;
+    return PAL_OK;
+}
+
+void network_free(network *it)
+{
+    gradients_free(it->student);
+    pal_session_free(it->teacher);
+    objective_free(&it->objective);
+    free(it->targets);
+    *it = (network){0};
+}
+
+/* What the loss is of. */
+static pal_status find_objective(network *it, int64_t batch, const recipe *recipe)
+{
+    const graph *graph = gradients_graph(it->student);
+    const size_t value = graph->main.outputs[it->output];
+    const graph_value *shown = &graph->values[value];
+    pal_tensor output = {.name = shown->name, .rank = shown->rank};
+    memcpy(output.shape, shown->shape, sizeof output.shape);
+    if (!shown->rank || shown->shape[0] != batch)
+        return fail(PAL_ERROR_UNSUPPORTED, "output '%s' has no place for each sample", shown->name);
+    if (!plan_output_gradient(gradients_plan(it->student), it->output))
+        return fail(PAL_ERROR_UNSUPPORTED, "output '%s' depends on no weight that is trained",
+                    shown->name);
+    pal_status status =
+        objective_new(&output, loss_scores_of(graph, value), recipe, &it->objective);
+    if (status)
+        return status;
+    it->targets = mem_array(it->objective.places, sizeof *it->targets);
+    return it->targets ? PAL_OK : fail_memory("training");
+}
+
+pal_status network_plan(network *it, const feed *feed, const bool *changes, const recipe *recipe,
+                        uint64_t seed)
+{
+    size_t count;
+    const pal_tensor *inputs = feed_inputs(feed, &count);
+    int64_t(*shapes)[PAL_MAX_RANK] = mem_zeroed(count, sizeof *shapes);
+    if (!shapes)
+        return fail_memory("training");
+    for (size_t i = 0; i < count; i++)
+        memcpy(shapes[i], inputs[i].shape, sizeof shapes[i]);
+    const gradient_options options = {.shapes = (const int64_t(*)[PAL_MAX_RANK])shapes,
+                                      .weights = changes,
+                                      .weight_count = it->model->weight_count,
+                                      .threads = it->threads,
+                                      .weights_change = true,
+                                      .training = true,
+                                      .seed = seed};
+    pal_status status = gradients_new(session_graph(it->teacher), &options, &it->student);
+    if (!status)
+        status = find_objective(it, shapes[0][0], recipe);
+    free(shapes);
+    it->asks_teacher = recipe->distill > 0;
+    return status;
+}
+
+/* ---------------------------------------------------------------- running */
+
+pal_status network_run(network *it, const feed_batch *batch, uint64_t run)
+{
+    plan *plan = gradients_plan(it->student);
+    for (size_t i = 0; i < batch->input_count; i++) {
+        const buffer *input = plan_model_input(plan, i);
+        memcpy(input->data, batch->inputs[i].data,
+               (size_t)input->elements * graph_type_size(input->type));
+    }
+    plan_set_run(plan, run);
+    return plan_run(plan, NULL);
+}
+
+/* The float model's output for a batch, or NULL where it is not asked. */
+static pal_status ask_teacher(network *it, const feed_batch *batch, const float **out)
+{
+    *out = NULL;
+    if (!it->asks_teacher && batch->labels && it->objective.classes)
+        return PAL_OK;
+    pal_status status = pal_session_run(it->teacher, batch->inputs, batch->input_count);
+    if (!status)
+        *out = pal_session_output(it->teacher, it->output)->data;
+    return status;
+}
+
+static pal_status targets_of(network *it, const feed_batch *batch, size_t sample,
+                             const int64_t **out)
+{
+    bool known = false;
+    pal_status status = it->objective.classes
+                            ? loss_targets(batch, sample, it->objective.places, it->objective.width,
+                                           it->targets, &known)
+                            : PAL_OK;
+    *out = known ? it->targets : NULL;
+    return status;
+}
+
+pal_status network_learn(network *it, const feed_batch *batch, double samples, double *loss)
+{
+    plan *plan = gradients_plan(it->student);
+    const size_t each = it->objective.places * it->objective.width;
+    const float *output = plan_model_output(plan, it->output)->data, *teacher;
+    for (size_t i = 0; i < gradients_graph(it->student)->output_count; i++) {
+        const buffer *gradient = plan_output_gradient(plan, i);
+        if (gradient)
+            memset(gradient->data, 0, gradient->bytes);
+    }
+    float *gradient = plan_output_gradient(plan, it->output)->data;
+    pal_status status = ask_teacher(it, batch, &teacher);
+    for (size_t s = 0; !status && s < batch->count; s++) {
+        const int64_t *targets;
+        status = targets_of(it, batch, s, &targets);
+        if (!status)
+            *loss += objective_sample(&it->objective, output + s * each,
+                                      teacher ? teacher + s * each : NULL, targets, 1 / samples,
+                                      gradient + s * each) /
+                     samples;
+    }
+    return status ? status : plan_run_backward(plan, NULL);
+}
+
+/* ---------------------------------------------------------------- scoring */
+
+static pal_status set_weight(graph *graph, size_t weight, const float *values)
+{
+    for (size_t v = 0; v < graph->value_count; v++) {
+        const graph_tensor *old = graph->values[v].constant;
+        if (graph->values[v].weight != weight || !old)
+            continue;
+        const graph_tensor *tensor =
+            graph_add_view(graph, GRAPH_FLOAT, old->rank, old->shape, values);
+        if (!tensor)
+            return PAL_ERROR_MEMORY;
+        graph_set_constant(graph, v, tensor);
+    }
+    return PAL_OK;
+}
+
+/* A session of the model with the values of training in it. */
+static pal_status open_trained(const network *it, const parameters *parameters,
+                               const statistics *statistics, pal_session **out)
+{
+    graph *graph;
+    pal_status status = graph_lower(it->model, &graph);
+    if (status)
+        return status;
+    for (size_t i = 0; !status && i < parameters->count; i++)
+        status = set_weight(graph, parameters->list[i].weight, parameters->list[i].variable);
+    for (size_t i = 0; !status && i < statistics->count; i++) {
+        const norm_statistics *norm = &statistics->norms[i];
+        status = set_weight(graph, norm->mean_weight, norm->mean);
+        if (!status)
+            status = set_weight(graph, norm->variance_weight, norm->variance);
+    }
+    if (status) {
+        graph_free(graph);
+        return status;
+    }
+    return session_new(it->model, graph, it->threads, out);
+}
+
+static size_t best_of(const float *scores, size_t count)
+{
+    size_t best = 0;
+    for (size_t c = 1; c < count; c++)
+        if (scores[c] > scores[best])
+            best = c;
+    return best;
+}
+
+static pal_status score_batch(network *it, pal_session *student, const feed_batch *batch,
+                              network_score *to)
+{
+    const size_t each = it->objective.places * it->objective.width, width = it->objective.width;
+    const float *teacher = NULL;
+    pal_status status = pal_session_run(student, batch->inputs, batch->input_count);
+    if (!status)
+        status = ask_teacher(it, batch, &teacher);
+    if (status)
+        return status;
+    const float *output = pal_session_output(student, it->output)->data;
+    for (size_t s = 0; !status && s < batch->count; s++) {
+        const int64_t *targets;
+        const float *own = output + s * each, *its = teacher ? teacher + s * each : NULL;
+        status = targets_of(it, batch, s, &targets);
+        if (status)
+            break;
+        to->loss += objective_sample(&it->objective, own, its, targets, 0, NULL);
+        if (it->objective.places != 1 || !it->objective.classes)
+            continue;
+        const size_t best = best_of(own, width);
+        to->labelled = to->labelled || targets;
+        to->top1 += targets && (int64_t)best == targets[0];
+        to->agreement += its && best == best_of(its, width);
+    }
+    return status;
+}
+
+pal_status network_evaluate(network *it, feed *feed, const parameters *parameters,
+                            const statistics *statistics, network_score *out)
+{
+    network_score score = {0};
+    pal_session *student = NULL;
+    feed_batch batch;
+    double samples = 0;
+    pal_status status = open_trained(it, parameters, statistics, &student);
+    if (!status)
+        status = feed_begin(feed, 0, 0, NULL);
+    while (!status) {
+        status = feed_next(feed, &batch);
+        if (status || !batch.count)
+            break;
+        status = score_batch(it, student, &batch, &score);
+        samples += (double)batch.count;
+    }
+    pal_session_free(student);
+    if (status)
+        return status;
+    score.loss /= samples;
+    score.top1 *= 100 / samples;
+    score.agreement *= 100 / samples;
+    *out = score;
+    return PAL_OK;
+}

@@ -1,0 +1,49 @@
+/* The network that is trained and the float one that it learns from, on one micro-batch at a time.
+ */
+#ifndef PAL_METHOD_TRAIN_NETWORK_H
+#define PAL_METHOD_TRAIN_NETWORK_H
+
+#include "engine/gradient.h"
+#include "method/feed.h"
+#include "method/train/objective.h"
+#include "method/train/parameters.h"
+#include "method/train/statistics.h"
+
+typedef struct network {
+    pal_model *model;
+    int threads;
+    pal_session *teacher;
+    bool asks_teacher;
+    gradients *student;
+    size_t output; /* its number */
+    objective objective;
+    int64_t *targets; /* of a sample */
+} network;
+
+/* The model as it was opened: the teacher, and what batches must look like. */
+pal_status network_open(pal_model *model, const char *output, int threads, network *out);
+/* Plans training for batches as the feed gives them; `changes`: by weight, whether it is trained.
+ */
+pal_status network_plan(network *it, const feed *feed, const bool *changes, const recipe *recipe,
+                        uint64_t seed);
+void network_free(network *it);
+
+/* Runs the student forward; `run` numbers all that is ever run (dropout draws by it). */
+pal_status network_run(network *it, const feed_batch *batch, uint64_t run);
+/* And back: adds the loss of the samples, each divided by `samples`, and leaves the gradients of
+ * that. */
+pal_status network_learn(network *it, const feed_batch *batch, double samples, double *loss);
+
+typedef struct network_score {
+    double loss; /* mean */
+    bool labelled;
+    double top1;      /* percent */
+    double agreement; /* percent of samples with the float model's best class; 0 without classes */
+} network_score;
+
+/* Scores what the parameters' variables and the statistics are now, as the file will compute it, on
+ * all samples of the feed. */
+pal_status network_evaluate(network *it, feed *feed, const parameters *parameters,
+                            const statistics *statistics, network_score *out);
+
+#endif

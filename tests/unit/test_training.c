@@ -1,0 +1,288 @@
+/* Training of the example model: what it learns, what is written, and that a run which was
+ * interrupted goes on as if it had not been. */
+#include "testing.h"
+
+#include <unistd.h>
+
+#include "method/feed.h"
+#include "method/method_options.h"
+
+#define MODEL        EXAMPLE_DIRECTORY "/fashion-mnist-bn.onnx"
+#define FOLDED_MODEL EXAMPLE_DIRECTORY "/fashion-mnist.onnx"
+#define PACKAGE      EXAMPLE_DIRECTORY "/fashion-mnist.mlpackage"
+
+enum { STEPS = 8, BATCH = 32 };
+
+static pal_data *open_data(const char *split, const char *limit)
+{
+    pal_data_options *options;
+    pal_data *data;
+    assert_ok(pal_data_options_new(&options));
+    assert_ok(pal_data_options_set(options, "split", split));
+    assert_ok(pal_data_options_set(options, "limit", limit));
+    assert_ok(pal_data_options_set(options, "mean", "0.2860"));
+    assert_ok(pal_data_options_set(options, "std", "0.3530"));
+    assert_ok(pal_data_open(EXAMPLE_DIRECTORY "/data", options, &data));
+    pal_data_options_free(options);
+    return data;
+}
+
+/* Two epochs of four steps, but for what `pairs` set; NULL at the end. */
+static pal_method_options *recipe_with(const char *const *pairs)
+{
+    static const char *const usual[] = {"method",     "dkm",  "batch", "32",   "epochs", "2",
+                                        "validation", "0.25", "lr",    "0.01", NULL};
+    pal_method_options *options;
+    assert_ok(pal_method_options_new(&options));
+    for (size_t i = 0; usual[i]; i += 2)
+        assert_ok(pal_method_options_set(options, usual[i], usual[i + 1]));
+    for (size_t i = 0; pairs && pairs[i]; i += 2)
+        assert_ok(pal_method_options_set(options, pairs[i], pairs[i + 1]));
+    return options;
+}
+
+typedef struct run {
+    pal_model *model;
+    pal_options *options;
+    pal_method_options *method;
+    pal_data *data;
+    pal_trainer *trainer;
+} run;
+
+static void run_begin(run *r, const char *model, const char *bits, const char *const *pairs)
+{
+    *r = (run){.method = recipe_with(pairs), .data = open_data("train", "171")};
+    r->options = options_with((const char *const[]){"nbits", bits, "threads", "1", NULL});
+    assert_ok(pal_model_open(model, &r->model));
+    assert_ok(pal_trainer_new(r->model, r->options, r->method, r->data, &r->trainer));
+}
+
+static pal_training run_steps(run *r, uint64_t until)
+{
+    pal_training made = {0};
+    while (!made.done && made.step < until)
+        assert_ok(pal_trainer_step(r->trainer, &made));
+    return made;
+}
+
+static void run_end(run *r)
+{
+    pal_trainer_free(r->trainer);
+    pal_data_free(r->data);
+    pal_method_options_free(r->method);
+    pal_options_free(r->options);
+    pal_model_free(r->model);
+}
+
+/* Palettizes, saves and ends. */
+static void run_finish(run *r, const char *to)
+{
+    pal_report *report;
+    assert_ok(pal_trainer_finish(r->trainer, &report));
+    assert_ok(pal_model_save(r->model, to, NULL));
+    pal_model *saved;
+    assert_ok(pal_model_open(to, &saved));
+    assert_true(assert_reported(report, saved) > 0);
+    pal_model_free(saved);
+    pal_report_free(report);
+    run_end(r);
+}
+
+static double top1(const char *path)
+{
+    pal_model *model;
+    pal_data *data = open_data("test", "400");
+    pal_score score;
+    assert_ok(pal_model_open(path, &model));
+    assert_ok(pal_evaluate(model, NULL, data, NULL, NULL, NULL, &score));
+    pal_model_free(model);
+    pal_data_free(data);
+    return score.top1;
+}
+
+/* ---------------------------------------------------------------- what it learns */
+
+/* 128 samples and 8 steps give back most of what 2 bits take. */
+static void learns(void **state)
+{
+    (void)state;
+    static const char *const models[] = {MODEL, FOLDED_MODEL};
+    for (int m = 0; m < 2; m++)
+        for (int hard = 0; hard < 2; hard++) {
+            run r;
+            const char *to = in("trained.onnx");
+            run_begin(&r, models[m], "2",
+                      (const char *const[]){"assignment", hard ? "hard" : "soft", NULL});
+            const pal_training made = run_steps(&r, 100);
+            assert_true(made.done && made.step == STEPS && made.steps == STEPS);
+            assert_true(made.validated && made.validation_top1 > 0);
+            assert_true(pal_trainer_best_step(r.trainer) % 4 == 0);
+            run_finish(&r, to);
+            compress(models[m], in("kmeans.onnx"), (const char *const[]){"nbits", "2", NULL});
+            assert_true(top1(to) > top1(in("kmeans.onnx")) + 2);
+        }
+}
+
+/* A step of the whole batch and one of four micro-batches are the same, where no batch norm sees
+ * the difference. */
+static void micro_batches(void **state)
+{
+    (void)state;
+    double losses[2], norms[2];
+    for (int cut = 0; cut < 2; cut++) {
+        run r;
+        run_begin(&r, FOLDED_MODEL, "2",
+                  (const char *const[]){"micro_batch", cut ? "8" : "0", NULL});
+        pal_training made = run_steps(&r, 3);
+        losses[cut] = made.loss;
+        norms[cut] = made.gradient_norm;
+        run_end(&r);
+    }
+    assert_true(fabs(losses[0] - losses[1]) < 1e-3 * losses[0]);
+    assert_true(fabs(norms[0] - norms[1]) < 1e-2 * norms[0]);
+}
+
+/* Packages hold float16 and a batch of one. */
+static void packages(void **state)
+{
+    (void)state;
+    run r;
+    run_begin(&r, PACKAGE, "4", NULL);
+    run_steps(&r, 2);
+    run_finish(&r, in("trained.mlpackage"));
+    assert_true(top1(in("trained.mlpackage")) > 50);
+}
+
+/* Every form of palette comes out as it was trained: groups on a middle axis, vectors, scales,
+ * integer tables. */
+static void forms(void **state)
+{
+    (void)state;
+    static const char *const short_run[] = {"epochs", "1", NULL};
+    static const char *const forms[][9] = {
+        {"nbits", "3", "granularity", "per_grouped_channel", "group_size", "8", NULL},
+        {"nbits", "4", "cluster_dim", "2", NULL},
+        {"nbits", "4", "enable_per_channel_scale", "true", NULL},
+        {"nbits", "4", "lut_dtype", "int8", NULL},
+        {"nbits", "2", "channel_axis", "1", "granularity", "per_grouped_channel", NULL},
+    };
+    for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
+        run r = {.method = recipe_with(short_run), .data = open_data("train", "171")};
+        r.options = options_with(forms[f]);
+        assert_ok(pal_model_open(MODEL, &r.model));
+        const pal_status status = pal_trainer_new(r.model, r.options, r.method, r.data, &r.trainer);
+        if (status == PAL_ERROR_UNSUPPORTED) { /* the file's version cannot express it */
+            run_end(&r);
+            continue;
+        }
+        assert_ok(status);
+        const pal_training made = run_steps(&r, 100);
+        run_finish(&r, in("form.onnx"));
+        /* The score of the file on what was held back is that of the hard network in training. */
+        pal_method_options *method = recipe_with(short_run);
+        pal_data *data = open_data("train", "171"), *held_back;
+        pal_model *model;
+        pal_score score;
+        assert_ok(pal_method_held_back(data, method, &held_back));
+        assert_int_equal(pal_data_count(held_back), 43);
+        assert_ok(pal_model_open(in("form.onnx"), &model));
+        assert_ok(pal_evaluate(model, NULL, held_back, NULL, NULL, NULL, &score));
+        assert_true(score.top1 >= made.validation_top1 - 2.4);
+        pal_model_free(model);
+        pal_data_free(held_back);
+        pal_data_free(data);
+        pal_method_options_free(method);
+    }
+}
+
+/* ---------------------------------------------------------------- interrupted */
+
+static void resumed(void **state)
+{
+    (void)state;
+    const char *checkpoint = in("checkpoint");
+    const char *const whole[] = {"augment", "flip,crop=2", "optimizer", "adamw",
+                                 "lr",      "0.001",       NULL};
+    const char *const saving[] = {
+        "augment",    "flip,crop=2", "optimizer",        "adamw", "lr", "0.001",
+        "checkpoint", checkpoint,    "checkpoint_steps", "1",     NULL};
+    const char *const going_on[] = {"augment", "flip,crop=2", "optimizer", "adamw", "lr",
+                                    "0.001",   "resume",      checkpoint,  NULL};
+    run r;
+    run_begin(&r, MODEL, "2", whole);
+    run_steps(&r, 100);
+    run_finish(&r, in("whole.onnx"));
+    for (uint64_t stop = 1; stop <= STEPS; stop++) {
+        run_begin(&r, MODEL, "2", saving);
+        run_steps(&r, stop);
+        run_end(&r);
+        run_begin(&r, MODEL, "2", going_on);
+        run_steps(&r, 100);
+        run_finish(&r, in("resumed.onnx"));
+        assert_same_files(in("whole.onnx"), in("resumed.onnx"));
+    }
+    /* Another recipe is another run. */
+    const char *const other[] = {"resume", checkpoint, NULL};
+    r = (run){.method = recipe_with(other), .data = open_data("train", "171")};
+    r.options = options_with((const char *const[]){"nbits", "2", NULL});
+    assert_ok(pal_model_open(MODEL, &r.model));
+    assert_fails(pal_trainer_new(r.model, r.options, r.method, r.data, &r.trainer),
+                 PAL_ERROR_ARGUMENT, "another run");
+    run_end(&r);
+}
+
+static void not_finite(void **state)
+{
+    (void)state;
+    const char *checkpoint = in("good");
+    run r;
+    run_begin(&r, FOLDED_MODEL, "2",
+              (const char *const[]){"lr", "999", "warmup", "0", "clip", "0", "checkpoint",
+                                    checkpoint, "checkpoint_steps", "1", "epochs", "20", NULL});
+    pal_status status = PAL_OK;
+    pal_training made = {0};
+    while (!status && !made.done)
+        status = pal_trainer_step(r.trainer, &made);
+    assert_int_equal(status, PAL_ERROR_VALUE);
+    assert_non_null(strstr(pal_error_message(), "lower lr"));
+    assert_non_null(strstr(pal_error_message(), checkpoint));
+    assert_int_equal(access(checkpoint, R_OK), 0);
+    run_end(&r);
+}
+
+static void refused(void **state)
+{
+    (void)state;
+    pal_method_options *method = recipe_with((const char *const[]){"augment", "flop", NULL});
+    pal_options *options = options_with((const char *const[]){"nbits", "2", NULL});
+    pal_data *data = open_data("train", "171");
+    pal_model *model;
+    pal_trainer *trainer = NULL;
+    assert_ok(pal_model_open(MODEL, &model));
+    assert_fails(pal_trainer_new(model, options, method, NULL, &trainer), PAL_ERROR_ARGUMENT,
+                 "data");
+    assert_fails(pal_compress_method(model, options, method, NULL, NULL, NULL, NULL),
+                 PAL_ERROR_ARGUMENT, "data");
+    assert_fails(pal_trainer_new(model, options, method, data, &trainer), PAL_ERROR_ARGUMENT,
+                 "flop");
+    pal_options_free(options);
+    options = options_with((const char *const[]){"mode", "uniform", "nbits", "2", NULL});
+    assert_ok(pal_method_options_set(method, "augment", "none"));
+    assert_fails(pal_trainer_new(model, options, method, data, &trainer), PAL_ERROR_UNSUPPORTED,
+                 "mode kmeans");
+    assert_null(trainer);
+    pal_options_free(options);
+    pal_method_options_free(method);
+    pal_data_free(data);
+    pal_model_free(model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(learns),  cmocka_unit_test(micro_batches), cmocka_unit_test(packages),
+        cmocka_unit_test(forms),   cmocka_unit_test(resumed),       cmocka_unit_test(not_finite),
+        cmocka_unit_test(refused),
+    };
+    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+}
