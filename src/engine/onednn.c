@@ -322,12 +322,9 @@ pal_status layout_like(const layout *like, size_t rank, const int64_t *shape, la
     pal_status status;
     const int64_t *own;
     shape_of(like, &own);
-    /* A single channel is broadcast, which needs no block; but where `like` has one as well and the
-     * same extent, it is the first of a padded block. */
-    bool same = own[1] == 1;
-    for (size_t d = 2; d < rank; d++)
-        same = same && shape[d] == own[d];
-    if (b.blocks && (shape[1] != 1 || same)) {
+    /* A single channel in the place of several is one that is broadcast, which needs no block;
+     * where `like` has one as well, it is the first of a padded block. */
+    if (b.blocks && (shape[1] != 1 || own[1] == 1)) {
         dnnl_format_tag_t tag = channel_blocks(rank, b.block[0]);
         if (tag == dnnl_format_tag_undef)
             return fail(PAL_ERROR_UNSUPPORTED, "a layout that has no like");

@@ -181,12 +181,20 @@ static void integers(void **state)
     assert_null(find_unary_loop(UNARY_EXP, GRAPH_INT, NULL));
 }
 
+static size_t row_major(bench *b, size_t x)
+{
+    return add(b, OP_TRANSPOSE, &(op_attributes){.transpose = {.count = 4, .perm = {0, 1, 2, 3}}},
+               1, &x);
+}
+
 /* Functions between convolutions, whose results are in blocks of channels that these numbers of
- * channels do not fill: the padding must be zero again for the second. */
+ * channels do not fill: the padding must be zero again for the second. A single channel is either
+ * the first of a padded block or broadcast. */
 static void blocked_layouts(void **state)
 {
     (void)state;
-    for (uint64_t seed = 0; seed < 24; seed++) {
+    for (uint64_t seed = 0; seed < 48; seed++) {
+        const int64_t channels = seed < 24 ? 20 : 1, kernel = seed < 24 ? 3 : 1;
         float *results[2];
         uint64_t count = 0;
         /* Once in the layouts that convolutions choose, once row-major for all functions. */
@@ -194,20 +202,20 @@ static void blocked_layouts(void **state)
             bench b = bench_new(seed);
             const op_attributes a = {.window = {.stride = {1, 1},
                                                 .dilation = {1, 1},
-                                                .pad_begin = {1, 1},
-                                                .pad_end = {1, 1},
+                                                .pad_begin = {kernel / 2, kernel / 2},
+                                                .pad_end = {kernel / 2, kernel / 2},
                                                 .groups = 1}};
-            const size_t x = any_of(&b, false, 4, (const int64_t[]){2, 20, 6, 5});
-            const size_t w = any_of(&b, true, 4, (const int64_t[]){20, 20, 3, 3});
+            const size_t x = any_of(&b, false, 4, (const int64_t[]){2, channels, 6, 5});
+            const size_t w =
+                any_of(&b, seed < 24, 4, (const int64_t[]){channels, channels, kernel, kernel});
             const size_t gate = any_of(&b, false, 4,
-                                       (const int64_t[]){seed & 1 ? 2 : 1, seed & 2 ? 20 : 1,
+                                       (const int64_t[]){seed & 1 ? 2 : 1, seed & 2 ? channels : 1,
                                                          seed & 4 ? 6 : 1, seed & 8 ? 5 : 1});
-            const size_t vector = any_of(&b, true, 3, (const int64_t[]){20, 1, 1});
+            const size_t vector = any_of(&b, true, 3, (const int64_t[]){channels, 1, 1});
             size_t y = add(&b, OP_CONV, &a, 3, (const size_t[]){x, w, GRAPH_NONE});
             const size_t first = y;
             if (plain)
-                y = add(&b, OP_TRANSPOSE,
-                        &(op_attributes){.transpose = {.count = 4, .perm = {0, 1, 2, 3}}}, 1, &y);
+                y = row_major(&b, y);
             y = unary(&b, UNARY_SIGMOID, 0, 0, y);
             y = binary(&b, BINARY_MUL, y, gate);
             y = binary(&b, seed & 16 ? BINARY_DIV : BINARY_SUB, y, vector);
@@ -215,6 +223,8 @@ static void blocked_layouts(void **state)
             y = binary(&b, BINARY_ADD, number_of(&b, 0.5f), y);
             y = binary(&b, BINARY_ADD, y, first);
             y = add(&b, OP_CONV, &a, 3, (const size_t[]){y, w, GRAPH_NONE});
+            if (plain)
+                y = row_major(&b, y);
             y = unary(&b, UNARY_TANH, 0, 0, binary(&b, BINARY_MUL, y, number_of(&b, 0.01f)));
             count = graph_elements(value_of(&b, y));
             results[plain] = compute(&b, y);

@@ -155,22 +155,38 @@ static void pad_shape(const graph_value *value, size_t rank, int64_t *shape)
         shape[i] = i + value->rank < rank ? 1 : value->shape[i + value->rank - rank];
 }
 
+/* Strides over the result's extents of an operand that lies as `own` says: 0 in dimensions that are
+ * broadcast. A single channel may be the first of a padded block, or have no block. */
+static void strides_over(const layout_physical *result, const layout_physical *own, size_t rank,
+                         int64_t *strides)
+{
+    int64_t outer[LAYOUT_MAX_PHYSICAL], stride = 1, block = 0;
+    for (size_t i = own->rank; i-- > 0; stride *= own->extent[i]) {
+        if (i < rank)
+            outer[own->of[i]] = own->extent[i] == 1 ? 0 : stride;
+        else
+            block = stride;
+    }
+    for (size_t i = 0; i < result->rank; i++)
+        strides[i] = i < rank ? outer[result->of[i]] : block;
+}
+
 /* An operand in the order of the result, and its strides there. */
 static pal_status take_operand(plan *plan, size_t value, const layout *order,
                                const layout_physical *result, size_t rank, layout **made,
                                int64_t *strides, buffer **out)
 {
-    int64_t shape[PAL_MAX_RANK], stride = 1;
+    int64_t shape[PAL_MAX_RANK];
+    layout_physical own;
     const graph_value *v = &plan_graph(plan)->values[value];
     pad_shape(v, rank, shape);
     pal_status status = layout_like(order, rank, shape, made);
     if (!status)
         status = plan_buffer_in(plan, value, *made, out);
-    for (size_t i = result->rank; i-- > 0;) {
-        const int64_t extent = shape[result->of[i]] == 1 ? 1 : result->extent[i];
-        strides[i] = extent == 1 ? 0 : stride;
-        stride *= extent;
-    }
+    if (!status && !layout_describe(*made, rank, shape, &own))
+        status = fail(PAL_ERROR_UNSUPPORTED, "a layout that has no strides");
+    if (!status)
+        strides_over(result, &own, rank, strides);
     return status;
 }
 
