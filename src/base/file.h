@@ -80,6 +80,7 @@ typedef struct staged_output {
 } staged_output;
 
 pal_status stage_directory(staged_output *stage, const char *final);
+/* Refuses to replace what is no regular file. */
 pal_status stage_file(staged_output *stage, const char *final);
 /* Flushes directories and renames. On failure the destination is as it was and the temporary is
  * removed. Either way the stage is over. */

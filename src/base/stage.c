@@ -82,6 +82,10 @@ pal_status stage_directory(staged_output *stage, const char *final)
 
 pal_status stage_file(staged_output *stage, const char *final)
 {
+    struct stat info;
+    *stage = (staged_output){0};
+    if (stat(final, &info) == 0 && !S_ISREG(info.st_mode))
+        return fail(PAL_ERROR_IO, "%s: exists and is not a file; not replaced", final);
     return stage_begin(stage, final, false);
 }
 

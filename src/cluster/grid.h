@@ -6,9 +6,11 @@
 #ifndef PAL_CLUSTER_GRID_H
 #define PAL_CLUSTER_GRID_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/half.h"
+#include "palettize.h"
 
 typedef enum grid {
     GRID_FLOAT16,
@@ -17,6 +19,25 @@ typedef enum grid {
     GRID_INT8,  /* whole numbers, for entries of integer tables in units of their scale; weights */
     GRID_UINT8, /* themselves never have these */
 } grid;
+
+/* The grid of a type's numbers, if it has one. */
+static inline bool grid_of(pal_dtype dtype, grid *out)
+{
+    switch (dtype) {
+    case PAL_FLOAT16: *out = GRID_FLOAT16; return true;
+    case PAL_BFLOAT16: *out = GRID_BFLOAT16; return true;
+    case PAL_FLOAT32: *out = GRID_FLOAT32; return true;
+    case PAL_INT8: *out = GRID_INT8; return true;
+    case PAL_UINT8: *out = GRID_UINT8; return true;
+    default: return false;
+    }
+}
+
+/* The same for the types that weights have. */
+static inline bool grid_of_weights(pal_dtype dtype, grid *out)
+{
+    return grid_of(dtype, out) && *out <= GRID_FLOAT32;
+}
 
 /* Nearest float16 for |x| <= 65504; of two equally near ones, either. Veltkamp's splitting keeps
  * the upper 11 of 53 bits; subnormals are multiples of 2^-24. */

@@ -9,15 +9,6 @@
 #include "method/compression.h"
 #include "palette/pack.h"
 
-static grid grid_of(pal_dtype dtype)
-{
-    switch (dtype) {
-    case PAL_FLOAT16: return GRID_FLOAT16;
-    case PAL_BFLOAT16: return GRID_BFLOAT16;
-    default: return GRID_FLOAT32;
-    }
-}
-
 void target_values(const target *t, float *values)
 {
     for (uint64_t e = 0; e < t->stored; e++)
@@ -117,8 +108,8 @@ pal_status compression_adjust(compression *c, size_t i, const float *values, con
     target *t = &c->targets[i];
     const model_weight *weight = &c->model->weights[i];
     const pal_dtype dtype = weight->info.dtype;
-    if (weight->locked || !weight->dense ||
-        (dtype != PAL_FLOAT16 && dtype != PAL_BFLOAT16 && dtype != PAL_FLOAT32))
+    grid grid;
+    if (weight->locked || !weight->dense || !grid_of_weights(dtype, &grid))
         return fail(PAL_ERROR_UNSUPPORTED, "%s: %s: its values cannot be replaced%s%s",
                     c->model->path, weight->info.name, weight->locked ? ": " : "",
                     weight->locked ? weight->locked : "");
@@ -127,7 +118,7 @@ pal_status compression_adjust(compression *c, size_t i, const float *values, con
     if (!t->dense)
         return fail_memory("palettizing");
     for (uint64_t e = 0; e < weight->info.elements; e++)
-        grid_put(grid_of(dtype), t->dense, e, (double)values[e]);
+        grid_put(grid, t->dense, e, (double)values[e]);
     snprintf(t->plan.remark, sizeof t->plan.remark, "%s", why);
     return PAL_OK;
 }

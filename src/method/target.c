@@ -136,9 +136,8 @@ pal_status target_init(compression *c, size_t i, size_t *eligible_of)
     pal_status status = c->model->format->can_express(c->model, i, &form);
     if (status || shares(c, i, eligible_of))
         return status;
-    t->grid = weight->info.dtype == PAL_FLOAT16    ? GRID_FLOAT16
-              : weight->info.dtype == PAL_BFLOAT16 ? GRID_BFLOAT16
-                                                   : GRID_FLOAT32;
+    if (!grid_of_weights(weight->info.dtype, &t->grid))
+        return fail(PAL_ERROR_UNSUPPORTED, "%s: weights of such a type", weight->info.name);
     t->values = weight->pruned.mask ? weight->pruned.values : weight->dense;
     t->stored = weight->pruned.mask ? weight->pruned.count : weight->info.elements;
     cut(t, &weight->info);

@@ -11,16 +11,6 @@ enum {
     RUNS = 1024, /* at most */
 };
 
-static bool grid_of(pal_dtype dtype, grid *out)
-{
-    switch (dtype) {
-    case PAL_FLOAT16: *out = GRID_FLOAT16; return true;
-    case PAL_BFLOAT16: *out = GRID_BFLOAT16; return true;
-    case PAL_FLOAT32: *out = GRID_FLOAT32; return true;
-    default: return false;
-    }
-}
-
 /* ---------------------------------------------------------------- histograms */
 
 typedef struct stored {
@@ -83,7 +73,7 @@ pal_status pal_model_histogram(const pal_model *model, size_t i, pal_histogram *
     const bool pruned = weight->pruned.mask != NULL;
     stored s = {.values = pruned ? weight->pruned.values : weight->dense,
                 .count = pruned ? weight->pruned.count : weight->info.elements};
-    if (!s.values || !grid_of(weight->info.dtype, &s.grid))
+    if (!s.values || !grid_of_weights(weight->info.dtype, &s.grid))
         return fail(PAL_ERROR_UNSUPPORTED, "%s: %s: its values are not stored as floats",
                     model->path, weight->info.name);
     spread spread = {0};
@@ -105,7 +95,7 @@ static pal_status table_values(const palette *p, float **values, size_t *count)
 {
     grid grid;
     const uint64_t entries = palette_lut_elements(p);
-    if (!grid_of(p->dtype, &grid))
+    if (!grid_of_weights(p->dtype, &grid))
         return fail(PAL_ERROR_UNSUPPORTED, "look-up tables of %s", pal_dtype_name(p->dtype));
     void *stored = mem_array(entries, grid_size(grid));
     float *list = mem_array(entries, sizeof *list);

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/memory.h"
 #include "report/charts.h"
@@ -254,9 +253,6 @@ pal_status page_write(const char *path, const page_run *runs, size_t count)
 {
     staged_output stage;
     file_writer out;
-    struct stat info;
-    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
-        return fail(PAL_ERROR_IO, "%s: exists and is not a file; not replaced", path);
     if (!count)
         return fail(PAL_ERROR_ARGUMENT, "%s: no run to report on", path);
     pal_status status = stage_file(&stage, path);

@@ -79,6 +79,20 @@ static void test_stage_file(void **state)
     path_remove(path);
 }
 
+/* A folder in the place of a file is kept, and what it holds. */
+static void test_stage_file_over_a_folder(void **state)
+{
+    (void)state;
+    staged_output stage;
+    const char *path = at("folder"), *inside = at("folder/kept");
+    assert_int_equal(mkdir(path, 0777), 0);
+    write_text(inside, "kept");
+    assert_int_equal(stage_file(&stage, path), PAL_ERROR_IO);
+    assert_non_null(strstr(pal_error_message(), path));
+    assert_text(inside, "kept");
+    path_remove(path);
+}
+
 static void test_stage_nowhere(void **state)
 {
     (void)state;
@@ -162,9 +176,13 @@ static void test_writer(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stage_directory), cmocka_unit_test(test_stage_file),
-        cmocka_unit_test(test_stage_nowhere),   cmocka_unit_test(test_copy),
-        cmocka_unit_test(test_path_is_inside),  cmocka_unit_test(test_writer),
+        cmocka_unit_test(test_stage_directory),
+        cmocka_unit_test(test_stage_file),
+        cmocka_unit_test(test_stage_file_over_a_folder),
+        cmocka_unit_test(test_stage_nowhere),
+        cmocka_unit_test(test_copy),
+        cmocka_unit_test(test_path_is_inside),
+        cmocka_unit_test(test_writer),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

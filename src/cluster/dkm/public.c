@@ -33,18 +33,6 @@ pal_dkm_config pal_dkm_defaults(size_t n, unsigned clusters)
     };
 }
 
-static bool find_grid(pal_dtype dtype, grid *out)
-{
-    switch (dtype) {
-    case PAL_FLOAT16: *out = GRID_FLOAT16; return true;
-    case PAL_BFLOAT16: *out = GRID_BFLOAT16; return true;
-    case PAL_FLOAT32: *out = GRID_FLOAT32; return true;
-    case PAL_INT8: *out = GRID_INT8; return true;
-    case PAL_UINT8: *out = GRID_UINT8; return true;
-    default: return false;
-    }
-}
-
 static bool find_mode(pal_dkm_mode mode, dkm_mode *out)
 {
     static const dkm_mode modes[] = {DKM_SOFT, DKM_HARD, DKM_MEAN};
@@ -81,7 +69,7 @@ pal_status pal_dkm_new(const pal_dkm_config *config, pal_dkm **out)
     };
     if (!find_mode(config->mode, &c.mode))
         return fail(PAL_ERROR_ARGUMENT, "dkm: no such mode");
-    if (!find_grid(config->weight_dtype, &c.weights) || !find_grid(config->lut_dtype, &c.table))
+    if (!grid_of(config->weight_dtype, &c.weights) || !grid_of(config->lut_dtype, &c.table))
         return fail(PAL_ERROR_ARGUMENT, "dkm: weights or tables of type %s and %s",
                     pal_dtype_name(config->weight_dtype), pal_dtype_name(config->lut_dtype));
     pal_dkm *made = mem_zeroed(1, sizeof *made);

@@ -351,13 +351,10 @@ static pal_status save_files(saving *s, pal_model *model, const char *path)
 
 static pal_status onnx_save(pal_model *model, const char *path, uint64_t *bytes)
 {
-    struct stat info;
     saving s = {.state = model->state};
     size_t length = strlen(path);
     if (path[length - 1] == '/')
         return fail(PAL_ERROR_IO, "%s: not the name of a file", path);
-    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
-        return fail(PAL_ERROR_IO, "%s: exists and is not a regular file; not replaced", path);
     pal_status status = save_files(&s, model, path);
     *bytes = s.output.size + s.emission.external_bytes;
     status_message message;

@@ -392,13 +392,11 @@ static pal_status check_destination(const safetensors *state, const char *path)
         if (status)
             return status;
     }
-    if (stat(path, &info) < 0)
+    if (!state->folder || stat(path, &info) < 0)
         return PAL_OK;
-    if (!state->folder && !S_ISREG(info.st_mode))
-        return fail(PAL_ERROR_IO, "%s: exists and is not a file; not replaced", path);
-    if (state->folder && !S_ISDIR(info.st_mode))
+    if (!S_ISDIR(info.st_mode))
         return fail(PAL_ERROR_IO, "%s: exists and is not a folder; not replaced", path);
-    if (state->folder && !safetensors_is_folder(path) &&
+    if (!safetensors_is_folder(path) &&
         directory_walk(path, refuse_any, (void *)path)) /* an empty one may go */
         return fail(PAL_ERROR_IO, "%s: exists and is not a checkpoint folder; not replaced", path);
     return PAL_OK;

@@ -135,9 +135,9 @@ static pal_status adjust(calibration *c, size_t value, const float *values, cons
     if (status)
         return status;
     const model_weight *info = &c->compression->model->weights[weight];
-    const grid grid = info->info.dtype == PAL_FLOAT16    ? GRID_FLOAT16
-                      : info->info.dtype == PAL_BFLOAT16 ? GRID_BFLOAT16
-                                                         : GRID_FLOAT32;
+    grid grid;
+    if (!grid_of_weights(info->info.dtype, &grid))
+        return fail(PAL_ERROR_UNSUPPORTED, "%s: weights of such a type", info->info.name);
     for (uint64_t e = 0; e < info->info.elements; e++)
         to[e] = grid_get(grid, t->dense, e);
     return PAL_OK;
