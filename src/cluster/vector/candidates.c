@@ -91,7 +91,7 @@ void level_free(level *l)
 pal_status crew_init(level *l, unsigned k, unsigned candidates, int threads)
 {
     const bool beside = candidates > 1 && (double)l->set.count * k * candidates >= WORTH_CREW;
-    const unsigned count = !beside                         ? 1
+    const unsigned count = !beside                          ? 1
                            : candidates < (unsigned)threads ? candidates
                                                             : (unsigned)threads;
     crew_free(l);

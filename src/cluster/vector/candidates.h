@@ -1,5 +1,5 @@
-/* Candidates for centroids that compete: a pool of them, and what they do on a set of vectors, side by
- * side in several threads. What comes of a candidate does not depend on the others, nor on the
+/* Candidates for centroids that compete: a pool of them, and what they do on a set of vectors, side
+ * by side in several threads. What comes of a candidate does not depend on the others, nor on the
  * threads. */
 #ifndef PAL_CLUSTER_VECTOR_CANDIDATES_H
 #define PAL_CLUSTER_VECTOR_CANDIDATES_H
@@ -32,8 +32,8 @@ typedef struct level {
     unsigned count;
 } level;
 
-/* As many clusterings as can be at work on `candidates`, in place of those there were. After a failure, too, the level is to be
- * freed. */
+/* As many clusterings as can be at work on `candidates`, in place of those there were. After a
+ * failure, too, the level is to be freed. */
 pal_status crew_init(level *l, unsigned k, unsigned candidates, int threads);
 void crew_free(level *l);
 void level_free(level *l);

@@ -1,8 +1,8 @@
 /* Few clusters have arrangements whose errors differ by a thousandth or less, and both restarts and
- * moves are needed to get from one to a better one. A sample cannot tell these apart: it has noise of
- * that size. So where vectors have few components, the search is made on the means of vectors that
- * are near each other (merge.h), which have next to none, and where they have many, candidates come
- * from a sample and moves are made on all vectors, after a look at the sample. */
+ * moves are needed to get from one to a better one. A sample cannot tell these apart: it has noise
+ * of that size. So where vectors have few components, the search is made on the means of vectors
+ * that are near each other (merge.h), which have next to none, and where they have many, candidates
+ * come from a sample and moves are made on all vectors, after a look at the sample. */
 #include "cluster/vector/few.h"
 
 #include <stdlib.h>
@@ -13,9 +13,10 @@
 #include "cluster/vector/moves.h"
 #include "cluster/vector/search.h"
 
-/* How many candidates there are for up to `k` clusters. */
+/* How many candidates there are for up to `k` clusters of up to `count` vectors. */
 typedef struct effort {
     unsigned k;
+    size_t count;
     unsigned starts; /* seeded on a small sample, with */
     unsigned seeds;  /* so many vectors a cluster; of them */
     unsigned middle; /* so many go on on few vectors, */
@@ -27,12 +28,14 @@ typedef struct effort {
 
 /* Found by trial, with bench/vectors.py. */
 static const effort with_merged[] = {
-    {8, 16, 128, 8, 3, 3, 0.0005, 5},
-    {MOST_FEW, 24, 64, 16, 8, 8, 0.004, 6},
+    {8, SIZE_MAX, 16, 128, 8, 3, 3, 0.0005, 5},
+    {MOST_FEW, 8192, 8, 64, 4, 2, 2, 0.03, 6},
+    {MOST_FEW, SIZE_MAX, 24, 64, 16, 8, 8, 0.004, 6},
 };
 static const effort with_sample[] = {
-    {8, 16, 128, 8, 4, 1, 0, 5},
-    {MOST_FEW, 24, 64, 8, 3, 2, 0.012, 4},
+    {8, SIZE_MAX, 16, 128, 8, 4, 1, 0, 5},
+    {MOST_FEW, 8192, 8, 64, 4, 2, 2, 0.03, 4},
+    {MOST_FEW, SIZE_MAX, 24, 64, 8, 3, 2, 0.012, 4},
 };
 
 enum {
@@ -158,7 +161,7 @@ pal_status search_few(const vector_set *set, const frame *f, unsigned k, int thr
 {
     const bool merged = set->dim <= MOST_MERGED_DIM;
     const effort *e = merged ? with_merged : with_sample;
-    while (e->k < k)
+    while (e->k < k || e->count < set->count)
         e++;
     few_job job = {.set = set, .frame = f, .k = k, .threads = threads, .effort = *e, .random = 1};
     job.merged = merged;

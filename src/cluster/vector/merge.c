@@ -58,7 +58,8 @@ static void add_up(const tiles *from, const axis *axes, unsigned steps, double *
         uint32_t cell[TILE] = {0};
         for (size_t c = 0; c < dim; c++)
             for (size_t i = 0; i < TILE; i++)
-                cell[i] = cell[i] * steps + axes[c].place[fine_step(&axes[c], values[c * TILE + i])];
+                cell[i] =
+                    cell[i] * steps + axes[c].place[fine_step(&axes[c], values[c * TILE + i])];
         for (size_t i = 0; i < TILE; i++) {
             double *sum = sums + cell[i] * (dim + 1);
             const double weight = (double)weights[i];

@@ -1,5 +1,5 @@
-/* Vectors that are near each other merged into their weighted means, so that a search on few of these
- * sees nearly what it would see on all vectors. */
+/* Vectors that are near each other merged into their weighted means, so that a search on few of
+ * these sees nearly what it would see on all vectors. */
 #ifndef PAL_CLUSTER_VECTOR_MERGE_H
 #define PAL_CLUSTER_VECTOR_MERGE_H
 

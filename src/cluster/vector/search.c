@@ -1,8 +1,8 @@
-/* Few clusters are searched for in a way of their own (few.h). Many have so many good arrangements that
- * only moves get on: one candidate from a small sample is improved by them, on a larger sample and
- * then on all vectors, for a time in proportion to what plain restarts of Lloyd's algorithm would
- * take. That time is counted in work done and not on a clock, so that the result does not depend on
- * the machine. */
+/* Few clusters are searched for in a way of their own (few.h). Many have so many good arrangements
+ * that only moves get on: one candidate from a small sample is improved by them, on a larger sample
+ * and then on all vectors, for a time in proportion to what plain restarts of Lloyd's algorithm
+ * would take. That time is counted in work done and not on a clock, so that the result does not
+ * depend on the machine. */
 #include "cluster/vector/search.h"
 
 #include <math.h>
@@ -20,8 +20,11 @@ enum {
     MIDDLE = 256,        /* the same in the second, */
     LEAST_MIDDLE = 8192, /* which only large sets have */
 };
-static const double SHARE = 0.075;    /* of the time of five restarts, for moves, */
-static const double ON_SAMPLE = 0.4; /* this part of it on the second sample, if there is one */
+/* What part of the time of five restarts moves take: with many components a pass costs more of it.
+ */
+static const double SHARE = 0.13, SHARE_OF_LONG = 0.09;
+enum { LONG = 5 };                   /* components */
+static const double ON_SAMPLE = 0.4; /* of it, on the second sample if there is one */
 
 /* From how long they took: the number of iterations grows with the number of vectors a cluster, to
  * a point. */
@@ -107,7 +110,8 @@ pal_status search(const vector_set *set, const frame *f, unsigned k, int threads
         return search_few(set, f, k, threads, centroids);
     search_job job = {.set = set, .frame = f, .k = k, .threads = threads, .random = 1};
     job.centroids = centroids;
-    double work = SHARE * restarts_work(set->count, set->dim, k);
+    double work =
+        (set->dim < LONG ? SHARE : SHARE_OF_LONG) * restarts_work(set->count, set->dim, k);
     size_t middle = (size_t)k * MIDDLE;
     middle = middle > LEAST_MIDDLE ? middle : LEAST_MIDDLE;
     pal_status status = begin(&job);
