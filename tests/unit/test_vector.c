@@ -3,6 +3,7 @@
 #include "testing.h"
 
 #include "cluster/vector.h"
+#include "cluster/vector/merge.h"
 #include "cluster/vector/nearest.h"
 
 /* Error of the best of `restarts` runs of Lloyd's algorithm from random vectors. */
@@ -150,7 +151,7 @@ static void test_threads(void **state)
 {
     (void)state;
     enum { N = 70001, MOST = 64 * 4 };
-    static const unsigned cases[][2] = {{2, 4}, {2, 16}, {4, 64}}; /* dim, k */
+    static const unsigned cases[][2] = {{2, 4}, {3, 16}, {8, 12}, {4, 64}}; /* dim, k */
     uint8_t *indices[2] = {malloc(N), malloc(N)};
     uint64_t seed = 4;
     for (size_t t = 0; t < sizeof cases / sizeof *cases; t++) {
@@ -311,6 +312,90 @@ static void test_nearest(void **state)
     }
 }
 
+/* Weighted squared distances of all vectors of a set to one point. */
+static double error_about(const tiles *set, const double *point)
+{
+    double error = 0;
+    for (size_t i = 0; i < set->count; i++)
+        for (size_t c = 0; c < set->dim; c++) {
+            const double x = (double)tile_values(set, i / TILE)[c * TILE + i % TILE];
+            error += (double)tile_weights(set, i / TILE)[i % TILE] * pow(x - point[c], 2);
+        }
+    return error;
+}
+
+/* Means of near vectors: against any one point they have the error of the vectors less a constant,
+ * which is small; and they have their weight. */
+static void test_merge(void **state)
+{
+    (void)state;
+    enum { N = 30000, CELLS = 4096 };
+    uint64_t seed = 9;
+    float *values = malloc(N * 4 * sizeof *values), *importance = malloc(N * sizeof *importance);
+    for (size_t i = 0; i < N * 4; i++)
+        values[i] = (float)random_normal(&seed);
+    for (size_t i = 0; i < N; i++)
+        importance[i] = (float)random_below(&seed, 3);
+    for (size_t dim = 2; dim <= 4; dim++) {
+        const vector_set set = {N, dim, values, importance};
+        const double origin[4] = {0};
+        double shift[4] = {0}, mass[2] = {0}, constant = 0;
+        const frame f = {shift, 1};
+        uint64_t random = 1;
+        tiles all, few;
+        assert_ok(tiles_init(&all, &set, &f, N, false, 2, &random));
+        assert_ok(tiles_merge(&few, &all, CELLS, 1));
+        assert_true(few.count > CELLS / 8 && few.count <= N / 2);
+        for (size_t i = 0; i < all.tile_count * TILE; i++)
+            mass[0] += (double)all.weights[i];
+        for (size_t i = 0; i < few.tile_count * TILE; i++)
+            mass[1] += (double)few.weights[i];
+        for (size_t i = 0; i < few.count; i++)
+            assert_true(few.weights[i] > 0);
+        assert_true(mass[0] == mass[1]);
+        constant = error_about(&all, origin) - error_about(&few, origin);
+        assert_true(constant > 0 && constant < 0.1 * error_about(&all, origin));
+        for (unsigned t = 0; t < 10; t++) {
+            double point[4], error;
+            for (size_t c = 0; c < dim; c++)
+                point[c] = random_normal(&seed);
+            error = error_about(&all, point);
+            assert_true(fabs(error - error_about(&few, point) - constant) < 1e-6 * error);
+        }
+        tiles_free(&few);
+        assert_ok(tiles_merge(&few, &all, CELLS, CELLS * 4)); /* more than there are cells */
+        assert_int_equal(few.count, 0);
+        tiles_free(&few);
+        memset(all.weights, 0, all.tile_count * TILE * sizeof *all.weights);
+        assert_ok(tiles_merge(&few, &all, CELLS, 1));
+        assert_int_equal(few.count, 0);
+        tiles_free(&few);
+        tiles_free(&all);
+    }
+    free(values);
+    free(importance);
+}
+
+/* No vector of a large set counts. */
+static void test_no_importance_of_many(void **state)
+{
+    (void)state;
+    enum { N = 20000, DIM = 2, K = 16 };
+    float *values = malloc(N * DIM * sizeof *values), *importance = calloc(N, sizeof *importance);
+    float centroids[K * DIM];
+    uint64_t seed = 10;
+    double error;
+    for (size_t i = 0; i < N * DIM; i++)
+        values[i] = (float)random_normal(&seed);
+    const vector_set set = {N, DIM, values, importance};
+    cluster_with(&set, K, 2, centroids, NULL, &error);
+    assert_true(error == 0);
+    for (size_t i = 0; i < K * DIM; i++)
+        assert_true(isfinite(centroids[i]));
+    free(values);
+    free(importance);
+}
+
 /* Fewer distinct vectors than centroids: no error is left. */
 static void test_few_distinct(void **state)
 {
@@ -347,6 +432,8 @@ int main(void)
         cmocka_unit_test(test_rare),
         cmocka_unit_test(test_no_importance),
         cmocka_unit_test(test_nearest),
+        cmocka_unit_test(test_merge),
+        cmocka_unit_test(test_no_importance_of_many),
         cmocka_unit_test(test_few_distinct),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

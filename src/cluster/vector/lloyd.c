@@ -137,6 +137,15 @@ pal_status clustering_init(clustering *c, const tiles *set, unsigned k, int thre
     return PAL_OK;
 }
 
+void clustering_forget(clustering *c)
+{
+    memset(c->index, 0, c->set->tile_count * TILE);
+    memset(c->anchors, 0, c->set->tile_count);
+    memset(c->group_anchors, 0, c->set->tile_count / GROUP + 1);
+    c->anew = true;
+    c->work = 0;
+}
+
 /* ---------------------------------------------------------------- one pass */
 
 static void join(const clustering *c, gain *g, size_t at, uint8_t to, double sign)
@@ -298,7 +307,7 @@ static double pass_work(const clustering *c, size_t compared, size_t changed)
 }
 
 /* Taking the sums anew costs a tile about as much as moving k (dim + 2) / ANEW vectors. */
-enum { ANEW = 96 };
+enum { ANEW = 24 };
 
 pal_status clustering_pass(clustering *c)
 {

@@ -30,6 +30,9 @@ typedef struct clustering {
 pal_status clustering_init(clustering *c, const tiles *set, unsigned k, int threads);
 void clustering_free(clustering *c);
 
+/* As if nothing had been clustered before: what follows does not depend on it. */
+void clustering_forget(clustering *c);
+
 /* Assigns all vectors to the nearest of c->centroids and finds the error and the sums. */
 pal_status clustering_pass(clustering *c);
 

@@ -302,7 +302,7 @@ static bool exchange_one(const survey *s, float *centroids, unsigned attempt)
     return true;
 }
 
-unsigned clusters_empty(const clustering *c)
+static unsigned clusters_empty(const clustering *c)
 {
     unsigned empty = 0;
     for (unsigned j = 0; j < c->k; j++)
@@ -310,14 +310,24 @@ unsigned clusters_empty(const clustering *c)
     return empty;
 }
 
-/* The search. `kept` has room for the centroids. */
-static pal_status explore(survey *s, clustering *c, double limit, float *kept)
+/* Iterates from `centroids` on the scout's sample. */
+static pal_status look_ahead(clustering *scout, clustering *c, const float *centroids)
 {
-    const double TOLERANCE = 3e-4, LEAST_GAIN = 1e-6;
+    memcpy(scout->centroids, centroids, (size_t)c->k * c->set->dim * sizeof *centroids);
+    scout->work = 0;
+    pal_status status = clustering_lloyd(scout, 3e-4, 12);
+    c->work += scout->work;
+    return status;
+}
+
+/* The search. `kept` has room for the centroids. */
+static pal_status explore(survey *s, clustering *c, double limit, clustering *scout, float *kept)
+{
+    const double TOLERANCE = 3e-4, LEAST_GAIN = 1e-6, MARGIN = 2e-3;
     const int rounds = c->k <= 32 ? 16 : 8; /* the fewer centroids, the farther they have to go */
     const size_t size = (size_t)c->k * c->set->dim * sizeof *kept;
     unsigned batch = c->k / 4 + 1, attempt = 0;
-    double error = c->error;
+    double error = c->error, expected = 0; /* what the scout has for it */
     pal_status status = PAL_OK;
     bool better = true;
     while (!status && attempt < DONORS * SPLITS && (c->work < limit || clusters_empty(c))) {
@@ -330,6 +340,13 @@ static pal_status explore(survey *s, clustering *c, double limit, float *kept)
             error = c->error;
             attempt = 0;
             better = false;
+            if (scout) {
+                clustering_forget(scout);
+                status = look_ahead(scout, c, kept);
+                expected = scout->error;
+                if (status)
+                    break;
+            }
             const unsigned empty = clusters_empty(c);
             batch = batch > empty ? batch : empty;
         }
@@ -340,6 +357,16 @@ static pal_status explore(survey *s, clustering *c, double limit, float *kept)
                 continue;
         } else if (!exchange_one(s, c->centroids, attempt++)) {
             continue;
+        }
+        if (scout) {
+            status = look_ahead(scout, c, c->centroids);
+            if (status)
+                break;
+            if (scout->error > expected * (1 + MARGIN)) {
+                memcpy(c->centroids, kept, size);
+                batch /= 2;
+                continue;
+            }
         }
         status = clustering_lloyd(c, TOLERANCE, rounds);
         better = c->error < error * (1 - LEAST_GAIN);
@@ -352,7 +379,7 @@ static pal_status explore(survey *s, clustering *c, double limit, float *kept)
     return status;
 }
 
-pal_status moves_improve(clustering *c, double limit)
+pal_status moves_improve(clustering *c, double limit, clustering *scout)
 {
     if (c->k < 2)
         return PAL_OK;
@@ -360,10 +387,24 @@ pal_status moves_improve(clustering *c, double limit)
     float *kept = mem_array((size_t)c->k * c->set->dim, sizeof *kept);
     pal_status status = s && kept ? survey_init(s, c) : fail_memory("clustering vectors");
     if (!status) {
-        status = explore(s, c, limit, kept);
+        status = explore(s, c, limit, scout, kept);
         survey_free(s);
     }
     free(s);
     free(kept);
+    return status;
+}
+
+pal_status moves_settle(clustering *c, double tolerance, int rounds)
+{
+    enum { REPAIRS = 3 };
+    pal_status status = clustering_lloyd(c, tolerance, rounds);
+    for (int repair = 0; !status && repair < REPAIRS && clusters_empty(c); repair++) {
+        status = moves_improve(c, 0, NULL);
+        if (!status)
+            status = clustering_lloyd(c, tolerance, rounds);
+    }
+    if (!status)
+        clustering_center(c);
     return status;
 }

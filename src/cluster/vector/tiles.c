@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/parallel.h"
 
 /* ---------------------------------------------------------------- shift and scale */
 
@@ -231,7 +232,33 @@ static pal_status fill_arranged(tiles *t, const vector_set *set, const frame *f,
     return PAL_OK;
 }
 
-static void fill(tiles *t, const vector_set *set, const frame *f, uint64_t *random)
+/* The vectors in their order, by several threads. */
+typedef struct filling {
+    tiles *tiles;
+    const vector_set *set;
+    const frame *frame;
+} filling;
+
+enum { FILL = 256 }; /* tiles that a thread fills at once */
+
+static pal_status fill_piece(void *user, int thread, size_t piece)
+{
+    (void)thread;
+    const filling *f = user;
+    const tiles *t = f->tiles;
+    const size_t end = (piece + 1) * FILL;
+    for (size_t tile = piece * FILL; tile < end && tile < t->tile_count; tile++) {
+        const size_t begin = tile * TILE, n = t->count - begin < TILE ? t->count - begin : TILE;
+        for (size_t c = 0; c < t->dim; c++)
+            for (size_t i = 0; i < n; i++)
+                t->values[(tile * t->dim + c) * TILE + i] = framed(f->set, f->frame, c, begin + i);
+        for (size_t i = 0; i < n; i++)
+            t->weights[begin + i] = f->set->importance ? f->set->importance[begin + i] : 1;
+    }
+    return PAL_OK;
+}
+
+static void fill_sample(tiles *t, const vector_set *set, const frame *f, uint64_t *random)
 {
     for (size_t i = 0; i < t->count; i++) {
         const size_t from = pick(set, t->count, i, random);
@@ -240,6 +267,18 @@ static void fill(tiles *t, const vector_set *set, const frame *f, uint64_t *rand
             to[c * TILE] = framed(set, f, c, from);
         t->weights[i] = set->importance ? set->importance[from] : 1;
     }
+}
+
+static pal_status fill(tiles *t, const vector_set *set, const frame *f, int threads,
+                       uint64_t *random)
+{
+    if (t->count < set->count) {
+        fill_sample(t, set, f, random);
+        return PAL_OK;
+    }
+    filling filling = {t, set, f};
+    const parallel_job job = {.user = &filling, .item = fill_piece};
+    return parallel_run(&job, (t->tile_count + FILL - 1) / FILL, threads);
 }
 
 static void pad(tiles *t)
@@ -253,33 +292,42 @@ static void pad(tiles *t)
     }
 }
 
-pal_status tiles_init(tiles *t, const vector_set *set, const frame *f, size_t count, bool boxed,
-                      uint64_t *random)
+pal_status tiles_alloc(tiles *t, size_t count, size_t dim, bool boxed)
 {
-    *t = (tiles){.count = count, .dim = set->dim, .tile_count = (count + TILE - 1) / TILE};
-    t->values = mem_array(t->tile_count * t->dim * TILE, sizeof *t->values);
+    *t = (tiles){.count = count, .dim = dim, .tile_count = (count + TILE - 1) / TILE};
+    t->values = mem_array(t->tile_count * dim * TILE, sizeof *t->values);
     t->weights = mem_array(t->tile_count * TILE, sizeof *t->weights);
     if (boxed) {
         const size_t groups = (t->tile_count + GROUP - 1) / GROUP;
-        t->boxes = mem_array(t->tile_count * 2 * t->dim, sizeof *t->boxes);
-        t->group_boxes = mem_array(groups * 2 * t->dim, sizeof *t->group_boxes);
+        t->boxes = mem_array(t->tile_count * 2 * dim, sizeof *t->boxes);
+        t->group_boxes = mem_array(groups * 2 * dim, sizeof *t->group_boxes);
     }
-    pal_status status = PAL_OK;
-    if (!t->values || !t->weights || (boxed && (!t->boxes || !t->group_boxes)))
-        status = fail_memory("clustering vectors");
-    else if (boxed)
-        status = fill_arranged(t, set, f, random);
-    else
-        fill(t, set, f, random);
-    if (status) {
-        tiles_free(t);
-        return status;
-    }
+    if (t->values && t->weights && (!boxed || (t->boxes && t->group_boxes)))
+        return PAL_OK;
+    tiles_free(t);
+    return fail_memory("clustering vectors");
+}
+
+void tiles_complete(tiles *t)
+{
     pad(t);
-    if (boxed) {
-        for (size_t tile = 0; tile < t->tile_count; tile++)
-            tile_box(tile_values(t, tile), t->dim, t->boxes + tile * 2 * t->dim);
-        tiles_group(t);
-    }
-    return PAL_OK;
+    if (!t->boxes)
+        return;
+    for (size_t tile = 0; tile < t->tile_count; tile++)
+        tile_box(tile_values(t, tile), t->dim, t->boxes + tile * 2 * t->dim);
+    tiles_group(t);
+}
+
+pal_status tiles_init(tiles *t, const vector_set *set, const frame *f, size_t count, bool boxed,
+                      int threads, uint64_t *random)
+{
+    pal_status status = tiles_alloc(t, count, set->dim, boxed);
+    if (status)
+        return status;
+    status = boxed ? fill_arranged(t, set, f, random) : fill(t, set, f, threads, random);
+    if (status)
+        tiles_free(t);
+    else
+        tiles_complete(t);
+    return status;
 }

@@ -32,7 +32,11 @@ void frame_free(frame *f);
 /* All vectors, or (count below set->count) a sample: one from each of `count` stretches of equal
  * length. */
 pal_status tiles_init(tiles *t, const vector_set *set, const frame *f, size_t count, bool boxed,
-                      uint64_t *random);
+                      int threads, uint64_t *random);
+
+/* Room for `count` vectors without boxes; then what follows from these once they are there. */
+pal_status tiles_alloc(tiles *t, size_t count, size_t dim, bool boxed);
+void tiles_complete(tiles *t);
 void tiles_free(tiles *t);
 
 static inline const float *tile_values(const tiles *t, size_t tile)
