@@ -195,6 +195,46 @@ static void forms(void **state)
     }
 }
 
+/* ---------------------------------------------------------------- where it begins */
+
+/* Each start trains, and layer-wise reconstruction is better than k-means before a single step. */
+static void starts(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"layerwise", "sensitive", "kmeans"};
+    double scores[3];
+    for (size_t s = 0; s < 3; s++) {
+        run r;
+        run_begin(&r, FOLDED_MODEL, "2", (const char *const[]){"start", names[s], NULL});
+        run_finish(&r, in("start.onnx"));
+        scores[s] = top1(in("start.onnx"));
+        run_begin(&r, FOLDED_MODEL, "2", (const char *const[]){"start", names[s], NULL});
+        const pal_training made = run_steps(&r, 1);
+        assert_true(isfinite(made.loss));
+        run_end(&r);
+    }
+    assert_true(scores[0] > scores[2] + 2);
+    assert_true(scores[0] > scores[1]);
+}
+
+/* Training that only does harm ends with what it began with. */
+static void never_worse(void **state)
+{
+    (void)state;
+    static const char *const models[] = {MODEL, FOLDED_MODEL};
+    static const char *const harm[] = {"lr", "3", "warmup", "0", NULL};
+    for (int m = 0; m < 2; m++) {
+        run r;
+        run_begin(&r, models[m], "2", harm);
+        run_finish(&r, in("begun.onnx"));
+        run_begin(&r, models[m], "2", harm);
+        run_steps(&r, 100);
+        assert_int_equal(pal_trainer_best_step(r.trainer), 0);
+        run_finish(&r, in("harmed.onnx"));
+        assert_same_files(in("begun.onnx"), in("harmed.onnx"));
+    }
+}
+
 /* ---------------------------------------------------------------- interrupted */
 
 static void resumed(void **state)
@@ -282,7 +322,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(learns),  cmocka_unit_test(micro_batches), cmocka_unit_test(packages),
         cmocka_unit_test(forms),   cmocka_unit_test(resumed),       cmocka_unit_test(not_finite),
-        cmocka_unit_test(refused),
+        cmocka_unit_test(refused), cmocka_unit_test(starts),        cmocka_unit_test(never_worse),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

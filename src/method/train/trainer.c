@@ -12,6 +12,7 @@
 #include "engine/session.h"
 #include "method/train/samples.h"
 #include "method/train/schedule.h"
+#include "method/train/start.h"
 
 #define DEFAULT_BATCH 128
 
@@ -42,6 +43,12 @@ static pal_status plan_network(pal_trainer *it, weight_role **roles)
     return status;
 }
 
+/* Of what is held back: larger is better. */
+static double quality_of(const network_score *score)
+{
+    return score->labelled ? score->top1 : -score->loss;
+}
+
 /* The feed of micro-batches, and how many make a step. */
 static pal_status open_feeds(pal_trainer *it, size_t asked)
 {
@@ -68,17 +75,32 @@ static pal_status open_feeds(pal_trainer *it, size_t asked)
     return PAL_OK;
 }
 
+/* What training begins with is the best so far. */
+static pal_status keep_start(pal_trainer *it)
+{
+    network_score score;
+    pal_status status = result_show(&it->parameters);
+    if (!status)
+        status = network_evaluate(&it->network, it->held_back_feed, &it->parameters,
+                                  &it->statistics, &score);
+    if (!status)
+        status = result_keep(&it->best, &it->parameters, &it->statistics);
+    it->best.quality = quality_of(&score);
+    return status;
+}
+
 static pal_status prepare(pal_trainer *it, const method_settings *method, const pal_data *data)
 {
     weight_role *roles = NULL;
     const char *output = *method->output ? method->output : NULL;
     pal_status status = augmentation_parse(it->recipe.augment, &it->augmentation);
     if (!status)
-        status = compression_begin(&it->compression);
-    it->compressing = !status;
-    if (!status)
         status =
             samples_split(data, it->recipe.validation, it->seed, &it->training, &it->held_back);
+    if (!status) {
+        status = start_compression(&it->compression, method, it->training);
+        it->compressing = !status;
+    }
     if (!status)
         status =
             network_open(it->compression.model, output, it->compression.thread_count, &it->network);
@@ -87,10 +109,12 @@ static pal_status prepare(pal_trainer *it, const method_settings *method, const 
     if (!status)
         status = plan_network(it, &roles);
     if (!status)
+        status = statistics_new(&it->compression, it->network.student, &it->statistics);
+    if (!status) {
+        start_drop_fixed(&it->compression, roles, &it->statistics);
         status = parameters_new(&it->compression, it->network.student, roles, &it->recipe,
                                 it->micro_batches, &it->parameters);
-    if (!status)
-        status = statistics_new(it->compression.model, it->network.student, &it->statistics);
+    }
     if (!status)
         status = result_new(&it->parameters, &it->statistics, &it->best);
     if (!status)
@@ -99,6 +123,8 @@ static pal_status prepare(pal_trainer *it, const method_settings *method, const 
         status = trainer_restore(it);
     if (!status)
         status = training_log_open(it->recipe.log, it->step, &it->log);
+    if (!status && !it->step && it->held_back)
+        status = keep_start(it);
     free(roles);
     return status;
 }
@@ -180,7 +206,7 @@ static pal_status end_epoch(pal_trainer *it, uint64_t epoch, network_score *scor
     if (!status && it->held_back) {
         status = network_evaluate(&it->network, it->held_back_feed, &it->parameters,
                                   &it->statistics, score);
-        quality = score->labelled ? score->top1 : -score->loss;
+        quality = quality_of(score);
     }
     it->positioned = false;
     if (!status && (!it->best.any || quality >= it->best.quality)) {
@@ -330,7 +356,7 @@ pal_status pal_trainer_finish(pal_trainer *it, pal_report **report)
     if (!it->compressing)
         return fail(PAL_ERROR_ARGUMENT, "training is finished already");
     const int before = engine_set_threads(it->compression.thread_count);
-    if (!it->best.any) {
+    if (!it->best.any || it->step % it->epoch_steps) { /* not scored at this step */
         network_score score;
         status = parameters_show(&it->parameters, schedule_tau(&it->recipe, it->step, it->steps));
         if (!status)

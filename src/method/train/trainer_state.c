@@ -124,6 +124,7 @@ static uint64_t fingerprint(const pal_trainer *it)
     const recipe *r = &it->recipe;
     const pal_model *model = it->compression.model;
     const double numbers[] = {(double)r->epochs,
+                              r->start,
                               r->optimizer,
                               r->schedule,
                               r->lr,
