@@ -157,7 +157,7 @@ static const row table[] = {
      0,
      0,
      D},
-    {{"lr", "X", "0.01", NULL, "The learning rate, where it is highest."},
+    {{"lr", "X", "0.02", NULL, "The learning rate, where it is highest."},
      VALUE_REAL,
      FIELD(recipe.lr),
      1e-12,

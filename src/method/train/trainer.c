@@ -75,7 +75,16 @@ static pal_status open_feeds(pal_trainer *it, size_t asked)
     return PAL_OK;
 }
 
-/* What training begins with is the best so far. */
+/* How far a score of so many samples may be off by chance: one standard deviation. */
+static double chance_of(const network_score *score, uint64_t samples)
+{
+    const double part = score->top1 / 100;
+    return score->labelled ? 100 * sqrt(part * (1 - part) / (double)samples) : 0;
+}
+
+/* What training begins with is the best so far. The float model has most likely been trained with
+ * the samples that are held back here, which favours what is nearest to it: so what comes later
+ * takes its place unless it is worse by more than chance. */
 static pal_status keep_start(pal_trainer *it)
 {
     network_score score;
@@ -85,7 +94,7 @@ static pal_status keep_start(pal_trainer *it)
                                   &it->statistics, &score);
     if (!status)
         status = result_keep(&it->best, &it->parameters, &it->statistics);
-    it->best.quality = quality_of(&score);
+    it->best.quality = quality_of(&score) - chance_of(&score, pal_data_count(it->held_back));
     return status;
 }
 
