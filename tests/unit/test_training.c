@@ -83,6 +83,7 @@ static void run_finish(run *r, const char *to)
     pal_model *saved;
     assert_ok(pal_model_open(to, &saved));
     assert_true(assert_reported(report, saved) > 0);
+    assert_non_null(strstr(pal_report_note(report, 0), "samples held back"));
     pal_model_free(saved);
     pal_report_free(report);
     run_end(r);

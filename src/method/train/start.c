@@ -60,8 +60,8 @@ static pal_status measure(const compression *c, const method_settings *settings,
     pal_sensitivity *measured = NULL;
     pal_status status = take_samples(training, SAMPLES, &samples);
     if (!status)
-        status = pal_sensitivity_measure(c->model, samples, c->options, &options, NULL, NULL,
-                                         &measured);
+        status =
+            pal_sensitivity_measure(c->model, samples, c->options, &options, NULL, NULL, &measured);
     if (!status)
         status = sensitivity_shrink(measured, SHRINKAGE, out);
     pal_sensitivity_free(measured);
@@ -119,8 +119,8 @@ void start_drop_fixed(compression *c, const weight_role *roles, const statistics
         target *t = &c->targets[i];
         bool follows = roles[i] != ROLE_FIXED;
         for (size_t n = 0; !follows && n < statistics->count; n++)
-            follows = statistics->norms[n].mean_weight == i ||
-                      statistics->norms[n].variance_weight == i;
+            follows =
+                statistics->norms[n].mean_weight == i || statistics->norms[n].variance_weight == i;
         if (follows || !t->dense)
             continue;
         scratch_free(t->dense);
@@ -182,8 +182,8 @@ static void find_offset(const cells *cells, const vector_place *at, const float 
     const double scale = c->scale ? (double)c->scale[at->scale] : 1;
     const double *shift = cells->shift + (at->group * c->clusters + j) * c->dim;
     for (size_t d = 0; d < c->dim; d++)
-        offset[d] = (double)values[at->element + d * c->inner] / scale - table[j * c->dim + d] +
-                    shift[d];
+        offset[d] =
+            (double)values[at->element + d * c->inner] / scale - table[j * c->dim + d] + shift[d];
     const double part = reach(c, table, j, offset);
     for (size_t d = 0; d < c->dim; d++)
         offset[d] *= part;
@@ -223,8 +223,7 @@ static void bring_into_cells(cells *cells, size_t vectors, float *values)
         const double scale = c->scale ? (double)c->scale[at.scale] : 1;
         find_offset(cells, &at, values, offset);
         for (size_t d = 0; d < c->dim; d++)
-            values[at.element + d * c->inner] =
-                (float)((centroid[d] + SPREAD * offset[d]) * scale);
+            values[at.element + d * c->inner] = (float)((centroid[d] + SPREAD * offset[d]) * scale);
     }
 }
 

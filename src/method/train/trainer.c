@@ -359,6 +359,24 @@ pal_status pal_trainer_step(pal_trainer *it, pal_training *out)
 
 /* ---------------------------------------------------------------- finish */
 
+/* Which of the networks that were scored has been written. */
+static pal_status note_best(const pal_trainer *it, pal_report *report)
+{
+    char text[160];
+    if (!it->held_back)
+        return PAL_OK;
+    const unsigned long long samples = pal_data_count(it->held_back);
+    if (it->best.step)
+        snprintf(text, sizeof text,
+                 "the best on %llu samples held back was after step %llu of %llu: it is written",
+                 samples, (unsigned long long)it->best.step, (unsigned long long)it->steps);
+    else
+        snprintf(text, sizeof text,
+                 "training was no gain on %llu samples held back: what it began with is written",
+                 samples);
+    return report_add_note(report, text);
+}
+
 pal_status pal_trainer_finish(pal_trainer *it, pal_report **report)
 {
     pal_status status = PAL_OK;
@@ -377,7 +395,12 @@ pal_status pal_trainer_finish(pal_trainer *it, pal_report **report)
     if (status)
         return status;
     it->compressing = false;
-    return compression_end(&it->compression, report);
+    status = compression_end(&it->compression, report);
+    if (!status && report && (status = note_best(it, *report))) {
+        pal_report_free(*report);
+        *report = NULL;
+    }
+    return status;
 }
 
 uint64_t pal_trainer_best_step(const pal_trainer *it)
