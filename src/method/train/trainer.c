@@ -43,12 +43,6 @@ static pal_status plan_network(pal_trainer *it, weight_role **roles)
     return status;
 }
 
-/* Of what is held back: larger is better. */
-static double quality_of(const network_score *score)
-{
-    return score->labelled ? score->top1 : -score->loss;
-}
-
 /* The feed of micro-batches, and how many make a step. */
 static pal_status open_feeds(pal_trainer *it, size_t asked)
 {
@@ -75,16 +69,21 @@ static pal_status open_feeds(pal_trainer *it, size_t asked)
     return PAL_OK;
 }
 
-/* How far a score of so many samples may be off by chance: one standard deviation. */
-static double chance_of(const network_score *score, uint64_t samples)
+/* Keeps the network as it is now if it is as good as the best so far, within chance. */
+static pal_status keep(pal_trainer *it, const network_score *score)
 {
-    const double part = score->top1 / 100;
-    return score->labelled ? 100 * sqrt(part * (1 - part) / (double)samples) : 0;
+    pal_status status = PAL_OK;
+    const bool keeps = !it->best.any || score->quality >= it->best.least;
+    const double least = score->quality - score->chance;
+    it->best.least = it->best.any ? fmax(it->best.least, least) : least;
+    if (keeps) {
+        status = result_keep(&it->best, &it->parameters, &it->statistics);
+        it->best.step = it->step;
+    }
+    return status;
 }
 
-/* What training begins with is the best so far. The float model has most likely been trained with
- * the samples that are held back here, which favours what is nearest to it: so what comes later
- * takes its place unless it is worse by more than chance. */
+/* Scores what training begins with. */
 static pal_status keep_start(pal_trainer *it)
 {
     network_score score;
@@ -92,10 +91,7 @@ static pal_status keep_start(pal_trainer *it)
     if (!status)
         status = network_evaluate(&it->network, it->held_back_feed, &it->parameters,
                                   &it->statistics, &score);
-    if (!status)
-        status = result_keep(&it->best, &it->parameters, &it->statistics);
-    it->best.quality = quality_of(&score) - chance_of(&score, pal_data_count(it->held_back));
-    return status;
+    return status ? status : keep(it, &score);
 }
 
 static pal_status prepare(pal_trainer *it, const method_settings *method, const pal_data *data)
@@ -205,25 +201,17 @@ static pal_status measure_statistics(pal_trainer *it, uint64_t epoch)
     return status;
 }
 
-/* Makes the network hard, scores it, and keeps it if it is the best so far. */
+/* Makes the network hard and scores it; the last one is kept where nothing is held back. */
 static pal_status end_epoch(pal_trainer *it, uint64_t epoch, network_score *score)
 {
-    double quality = (double)it->step;
     pal_status status = result_show(&it->parameters);
     if (!status && it->statistics.count && it->recipe.statistics)
         status = measure_statistics(it, epoch + 1);
-    if (!status && it->held_back) {
+    if (!status && it->held_back)
         status = network_evaluate(&it->network, it->held_back_feed, &it->parameters,
                                   &it->statistics, score);
-        quality = quality_of(score);
-    }
     it->positioned = false;
-    if (!status && (!it->best.any || quality >= it->best.quality)) {
-        status = result_keep(&it->best, &it->parameters, &it->statistics);
-        it->best.quality = quality;
-        it->best.step = it->step;
-    }
-    return status;
+    return status ? status : keep(it, score);
 }
 
 /* ---------------------------------------------------------------- a step */
@@ -384,7 +372,7 @@ pal_status pal_trainer_finish(pal_trainer *it, pal_report **report)
         return fail(PAL_ERROR_ARGUMENT, "training is finished already");
     const int before = engine_set_threads(it->compression.thread_count);
     if (!it->best.any || it->step % it->epoch_steps) { /* not scored at this step */
-        network_score score;
+        network_score score = {0};
         status = parameters_show(&it->parameters, schedule_tau(&it->recipe, it->step, it->steps));
         if (!status)
             status = end_epoch(it, it->step / it->epoch_steps, &score);
