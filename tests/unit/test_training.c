@@ -253,9 +253,10 @@ static void resumed(void **state)
     run_begin(&r, MODEL, "2", whole);
     run_steps(&r, 100);
     run_finish(&r, in("whole.onnx"));
-    for (uint64_t stop = 1; stop <= STEPS; stop++) {
+    static const uint64_t stops[] = {1, 4, 6, STEPS}; /* within epochs, and at their ends */
+    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
         run_begin(&r, MODEL, "2", saving);
-        run_steps(&r, stop);
+        run_steps(&r, stops[i]);
         run_end(&r);
         run_begin(&r, MODEL, "2", going_on);
         run_steps(&r, 100);
