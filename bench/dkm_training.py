@@ -2,12 +2,22 @@
 
     python bench/dkm_training.py accuracy MODEL --data cifar10.tar --bits 2 3 4 --seeds 0 1 2
     python bench/dkm_training.py step MODEL --data cifar10.tar --bits 4
+    python bench/dkm_training.py peer resnet20-bn.onnx --data cifar10.tar --bits 2 3 4 --steps 100
     python bench/dkm_training.py interrupt MODEL --data cifar10.tar --bits 2 --limit 2000
 
 accuracy  compresses with the default recipe, once for each seed, and scores the file that was
           written on the split `test`; mean and standard deviation.
 step      the seconds of a training step with palettized weights beside those of one in which every
-          weight stays as it is, each as often as --turns says, in turns; the least counts.
+          weight stays as it is, each as often as --turns says, in turns; the least counts. Also the
+          seconds that its threads had a processor, from runs of two lengths, which say more on a
+          busy machine if OMP_WAIT_POLICY is passive.
+peer      as many steps of batches of 128 as --steps says, by the command and by coremltools'
+          DKMPalettizer on the same network in PyTorch (channels-last), in turns, with the same
+          number of threads. Ours is the whole command, from opening the file and decoding images to
+          the written file, its start by layer-wise reconstruction and its questions to the float
+          model included; of coremltools' it is prepare() and the steps, on random images that
+          are in memory. Peak memory is that of the whole process, also less what it has before prepare().
+          Needs PyTorch and coremltools, and resnet20.pt beside the model.
 interrupt kills a run ten times, each at a random moment, lets it go on from its checkpoint, and
           compares the file with that of a run that was left alone.
 """
@@ -28,19 +38,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 MIB = 1 << 20
 KILLS = 10
+BATCH = 128
 
 
 def main():
     options = parse_arguments()
+    if options.serve:  # this process is coremltools
+        return serve(*options.serve)
     with tempfile.TemporaryDirectory() as folder:
         options.folder = Path(folder)
-        return {"accuracy": accuracy, "step": step, "interrupt": interrupt}[options.what](options)
+        return KINDS[options.what](options)
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["accuracy", "step", "interrupt"])
+    parser.add_argument("what", choices=list(KINDS))
     parser.add_argument("model", type=Path)
     parser.add_argument("--command", type=Path, default=ROOT / "build" / "palettize")
     parser.add_argument("--data", required=True)
@@ -52,6 +65,8 @@ def parse_arguments():
     parser.add_argument("--limit", default="0", help="samples to train on; 0: all")
     parser.add_argument("--threads", default="0")
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=100, help="peer: of each")
+    parser.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--least", type=float, help="accuracy: the mean that is asked for")
     parser.add_argument("--extra", default="", help="more options for compress, in one argument")
     return parser.parse_args()
@@ -69,13 +84,14 @@ def compress(options, out, *extra):
 
 
 def run(command):
-    """Seconds and peak MiB."""
+    """Seconds, peak MiB, and seconds on a processor."""
     started = time.monotonic()
     process = subprocess.Popen([str(part) for part in command])
     _, code, usage = os.wait4(process.pid, 0)
     if code:
         sys.exit(f"failed: {' '.join(str(part) for part in command)}")
-    return time.monotonic() - started, usage.ru_maxrss * 1024 / MIB
+    return (time.monotonic() - started, usage.ru_maxrss * 1024 / MIB,
+            usage.ru_utime + usage.ru_stime)
 
 
 def score(options, model):
@@ -93,7 +109,7 @@ def accuracy(options):
         scores, seconds, peaks = [], [], []
         for seed in options.seeds:
             out = options.folder / f"{bits}-{seed}{options.model.suffix}"
-            time_taken, peak = run(compress(options, out, "--nbits", bits, "--seed", seed))
+            time_taken, peak, _ = run(compress(options, out, "--nbits", bits, "--seed", seed))
             scores.append(score(options, out))
             seconds.append(time_taken)
             peaks.append(peak)
@@ -115,23 +131,85 @@ def step_seconds(log):
 
 def step(options):
     log = options.folder / "log.csv"
-    least = {}
-    peaks = {}
+    least, peaks, used = {}, {}, {}
     options.epochs = "1"
-    if options.limit == "0":
-        options.limit = "2048"
-    quick = ["--validation", "0", "--statistics", "0", "--log", log]
+    steps = int(options.limit) // BATCH if options.limit != "0" else 16
+    quick = ["--start", "kmeans", "--validation", "0", "--statistics", "0", "--log", log]
     kinds = {"plain": ["--nbits", options.bits[0], "--weight-threshold", "1000000000"]}
     kinds.update({f"{bits} bit": ["--nbits", bits] for bits in options.bits})
     for _ in range(options.turns):
         for kind, extra in kinds.items():
-            _, peak = run(compress(options, options.folder / "out.onnx", *quick, *extra))
-            peaks[kind] = peak
+            for length in (steps // 2, steps):
+                options.limit = str(length * BATCH)
+                _, peaks[kind], processor = run(
+                    compress(options, options.folder / "out.onnx", *quick, *extra))
+                used[kind, length] = min(used.get((kind, length), 1e9), processor)
             least[kind] = min(least.get(kind, 1e9), step_seconds(log))
-    print("| step | seconds | to plain | peak MiB |\n|---|---|---|---|")
+    print("| step | seconds | to plain | on a processor | to plain | peak MiB |")
+    print("|---|---|---|---|---|---|")
+    each = {kind: (used[kind, steps] - used[kind, steps // 2]) / (steps - steps // 2)
+            for kind in kinds}
     for kind in kinds:
         print(f"| {kind} | {least[kind]:.4f} | {least[kind] / least['plain']:.3f} "
-              f"| {peaks[kind]:.0f} |")
+              f"| {each[kind]:.4f} | {each[kind] / each['plain']:.3f} | {peaks[kind]:.0f} |")
+    return 0
+
+
+def peer(options):
+    options.epochs = "1"
+    options.limit = str(options.steps * BATCH)
+    threads = options.threads if options.threads != "0" else str(os.cpu_count())
+    quick = ["--validation", "0", "--statistics", "0"]
+    print(f"{options.steps} steps, {threads} threads\n")
+    print("| bits | ours, seconds | coremltools | ratio | ours, on a processor | coremltools | ratio "
+          "| ours, peak MiB | coremltools | less start |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for bits in options.bits:
+        seconds, peak, used = run(
+            compress(options, options.folder / "out.onnx", "--nbits", bits, *quick))
+        served = subprocess.run(
+            [sys.executable, __file__, "peer", options.model, "--data", options.data, "--serve",
+             options.model.parent, bits, str(options.steps), threads],
+            check=True, text=True, stdout=subprocess.PIPE)
+        its, its_used, its_peak, before = (float(part) for part in served.stdout.split()[-4:])
+        print(f"| {bits} | {seconds:.1f} | {its:.1f} | {seconds / its:.2f} "
+              f"| {used:.1f} | {its_used:.1f} | {used / its_used:.2f} "
+              f"| {peak:.0f} | {its_peak:.0f} | {its_peak - before:.0f} |", flush=True)
+    return 0
+
+
+def serve(shared, bits, steps, threads):
+    import resource
+
+    import torch
+
+    sys.path.insert(0, str(ROOT / "bench" / "results"))
+    import networks
+
+    networks.quiet_coremltools()
+    from coremltools.optimize.torch.palettization import DKMPalettizer, DKMPalettizerConfig
+
+    torch.set_num_threads(int(threads))
+    model, _ = networks.load("resnet20", Path(shared).parent)
+    images, labels = torch.randn(BATCH * 8, 3, 32, 32), torch.randint(10, (BATCH * 8,))
+    images = images.contiguous(memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB
+    started, used = time.perf_counter(), time.process_time()
+    config = DKMPalettizerConfig.from_dict({"global_config": {"n_bits": int(bits)}})
+    palettizer = DKMPalettizer(model, config)
+    network = palettizer.prepare().train()
+    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9)
+    for number in range(int(steps)):
+        at = number % 8 * BATCH
+        loss = torch.nn.functional.cross_entropy(network(images[at:at + BATCH]),
+                                                 labels[at:at + BATCH])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        palettizer.step()
+    print(time.perf_counter() - started, time.process_time() - used,
+          resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB, before)
     return 0
 
 
@@ -139,7 +217,7 @@ def interrupt(options):
     whole, cut = options.folder / "whole.onnx", options.folder / "cut.onnx"
     checkpoint = options.folder / "checkpoint"
     bits = ["--nbits", options.bits[0]]
-    seconds, _ = run(compress(options, whole, *bits))
+    seconds, _, _ = run(compress(options, whole, *bits))
     saving = ["--checkpoint", checkpoint, "--checkpoint-steps", "1"]
     chance = random.Random(1)
     kills, same = 0, True
@@ -169,6 +247,8 @@ def run_interrupted(options, extra, out, checkpoint, seconds, chance):
             sys.exit("a run that went on has failed")
         return kills
 
+
+KINDS = {"accuracy": accuracy, "step": step, "peer": peer, "interrupt": interrupt}
 
 if __name__ == "__main__":
     sys.exit(main())

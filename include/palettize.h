@@ -625,10 +625,11 @@ PAL_API pal_status pal_trainer_new(pal_model *model, const pal_options *options,
  * nothing. PAL_ERROR_VALUE, with advice, if the loss or a gradient is not finite; the last
  * checkpoint stays. */
 PAL_API pal_status pal_trainer_step(pal_trainer *trainer, pal_training *out);
-/* Palettizes the model in memory with the best tables and weights so far: those after the epoch
- * with the best score on what is held back. Call it once; `report` may be NULL. */
+/* Palettizes the model in memory with the best tables and weights so far, by the score on what is
+ * held back: those after an epoch, those now, or those that training began with. Call it once;
+ * `report` may be NULL. */
 PAL_API pal_status pal_trainer_finish(pal_trainer *trainer, pal_report **report);
-/* After how many steps the best was found; 0: no epoch has ended yet. */
+/* After how many steps the best was found; 0: it is what training began with. */
 PAL_API uint64_t pal_trainer_best_step(const pal_trainer *trainer);
 PAL_API void pal_trainer_free(pal_trainer *trainer);
 

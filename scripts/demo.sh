@@ -36,7 +36,7 @@ for scored in "$model" "$out/4bit.mlpackage"; do
     echo
 done
 echo "Every method at several bit widths (the original has $(score "$model") %). Sensitive and layer-wise"
-echo "look at 128 training images, without training; differentiable k-means is trained on 4,000:"
+echo "look at 128 training images, without training; differentiable k-means sees 4,000, each once:"
 echo
 printf '%4s %8s   %12s %12s %12s %16s\n' bits ratio K-Means Sensitive Layer-wise Differentiable
 for nbits in 2 3 4 6; do
@@ -46,7 +46,7 @@ for nbits in 2 3 4 6; do
         set -- --method $method
         test $method = kmeans ||
             set -- "$@" --data $example/data --split train --mean 0.2860 --std 0.3530
-        test $method = dkm && set -- "$@" --epochs 4
+        test $method = dkm && set -- "$@" --epochs 1
         "$palettize" compress "$model" -o "$small" --nbits $nbits "$@" \
             --json "$out/$nbits-$method.json" --quiet
         test $method = kmeans && printf '%9s  ' "$(number "$out/$nbits-kmeans.json" %.2f "r['ratio']")"

@@ -40,8 +40,6 @@ GROUP_SIZE = 8
 SAMPLES = 128
 TRIALS = {"kmeans": 1, "sensitive": 3, "layerwise": 3, "dkm": 3}
 EPOCHS = {"resnet20": 2, "mobilenetv3small-cifar": 3, "fashion-mnist": 2}
-AUGMENT = {"resnet20": "flip,crop=4", "mobilenetv3small-cifar": "flip,crop=4",
-           "fashion-mnist": "flip,crop=2"}  # dkm
 IMAGENET = ["--mean", "0.485 0.456 0.406", "--std", "0.229 0.224 0.225"]
 
 
@@ -164,7 +162,7 @@ def measure_accuracy(bench, name, method, output, config):
         if method != "kmeans":
             options += ["--method", method, "--data", bench.data(network), "--split", "train",
                         *network.options, "--seed", seed]
-            options += (["--epochs", EPOCHS[name], "--augment", AUGMENT[name]] if method == "dkm"
+            options += (["--epochs", EPOCHS[name]] if method == "dkm"
                         else ["--samples", SAMPLES])
         run = bench.compress(bench.model(network.model), output, *options)
         trials.append((run, bench.score(output, network)["top1"]))

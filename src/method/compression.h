@@ -123,6 +123,8 @@ pal_status target_measure(const compression *c, size_t i);
 /* Other values for a weight that stays dense (a bias, the statistics of a batch norm), rounded to
  * its type; `why` is for the report. PAL_ERROR_UNSUPPORTED if the format cannot replace it. */
 pal_status compression_adjust(compression *c, size_t i, const float *values, const char *why);
+/* Those values, where there are any. */
+bool compression_adjusted(const compression *c, size_t i, float *values);
 
 /* ---------------------------------------------------------------- target.c */
 

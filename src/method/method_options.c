@@ -141,6 +141,14 @@ static const row table[] = {
      1,
      1000000.0,
      D},
+    {{"start", "METHOD", "layerwise", "layerwise|sensitive|kmeans",
+      "The method whose tables training begins with; layerwise and sensitive look at 128 of the "
+      "training samples for it. layerwise is by far the nearest to the float model at few bits."},
+     VALUE_CHOICE,
+     FIELD(recipe.start),
+     0,
+     0,
+     D},
     {{"optimizer", "sgd|adamw", "sgd", "sgd|adamw",
       "How gradients change weights. sgd: stochastic gradient descent with Nesterov's momentum. "
       "adamw: Adam with decoupled weight decay; its learning rates are some ten times smaller."},
@@ -149,7 +157,7 @@ static const row table[] = {
      0,
      0,
      D},
-    {{"lr", "X", "0.01", NULL, "The learning rate, where it is highest."},
+    {{"lr", "X", "0.02", NULL, "The learning rate, where it is highest."},
      VALUE_REAL,
      FIELD(recipe.lr),
      1e-12,

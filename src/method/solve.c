@@ -122,3 +122,12 @@ pal_status compression_adjust(compression *c, size_t i, const float *values, con
     snprintf(t->plan.remark, sizeof t->plan.remark, "%s", why);
     return PAL_OK;
 }
+
+bool compression_adjusted(const compression *c, size_t i, float *values)
+{
+    const target *t = &c->targets[i];
+    const pal_weight *info = &c->model->weights[i].info;
+    for (uint64_t e = 0; t->dense && e < info->elements; e++)
+        values[e] = grid_get(grid_of(info->dtype), t->dense, e);
+    return t->dense != NULL;
+}

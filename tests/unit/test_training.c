@@ -83,6 +83,7 @@ static void run_finish(run *r, const char *to)
     pal_model *saved;
     assert_ok(pal_model_open(to, &saved));
     assert_true(assert_reported(report, saved) > 0);
+    assert_non_null(strstr(pal_report_note(report, 0), "samples held back"));
     pal_model_free(saved);
     pal_report_free(report);
     run_end(r);
@@ -195,6 +196,46 @@ static void forms(void **state)
     }
 }
 
+/* ---------------------------------------------------------------- where it begins */
+
+/* Each start trains, and layer-wise reconstruction is better than k-means before a single step. */
+static void starts(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"layerwise", "sensitive", "kmeans"};
+    double scores[3];
+    for (size_t s = 0; s < 3; s++) {
+        run r;
+        run_begin(&r, FOLDED_MODEL, "2", (const char *const[]){"start", names[s], NULL});
+        run_finish(&r, in("start.onnx"));
+        scores[s] = top1(in("start.onnx"));
+        run_begin(&r, FOLDED_MODEL, "2", (const char *const[]){"start", names[s], NULL});
+        const pal_training made = run_steps(&r, 1);
+        assert_true(isfinite(made.loss));
+        run_end(&r);
+    }
+    assert_true(scores[0] > scores[2] + 2);
+    assert_true(scores[0] > scores[1]);
+}
+
+/* Training that only does harm ends with what it began with. */
+static void never_worse(void **state)
+{
+    (void)state;
+    static const char *const models[] = {MODEL, FOLDED_MODEL};
+    static const char *const harm[] = {"lr", "3", "warmup", "0", NULL};
+    for (int m = 0; m < 2; m++) {
+        run r;
+        run_begin(&r, models[m], "2", harm);
+        run_finish(&r, in("begun.onnx"));
+        run_begin(&r, models[m], "2", harm);
+        run_steps(&r, 100);
+        assert_int_equal(pal_trainer_best_step(r.trainer), 0);
+        run_finish(&r, in("harmed.onnx"));
+        assert_same_files(in("begun.onnx"), in("harmed.onnx"));
+    }
+}
+
 /* ---------------------------------------------------------------- interrupted */
 
 static void resumed(void **state)
@@ -212,9 +253,10 @@ static void resumed(void **state)
     run_begin(&r, MODEL, "2", whole);
     run_steps(&r, 100);
     run_finish(&r, in("whole.onnx"));
-    for (uint64_t stop = 1; stop <= STEPS; stop++) {
+    static const uint64_t stops[] = {1, 4, 6, STEPS}; /* within epochs, and at their ends */
+    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
         run_begin(&r, MODEL, "2", saving);
-        run_steps(&r, stop);
+        run_steps(&r, stops[i]);
         run_end(&r);
         run_begin(&r, MODEL, "2", going_on);
         run_steps(&r, 100);
@@ -282,7 +324,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(learns),  cmocka_unit_test(micro_batches), cmocka_unit_test(packages),
         cmocka_unit_test(forms),   cmocka_unit_test(resumed),       cmocka_unit_test(not_finite),
-        cmocka_unit_test(refused),
+        cmocka_unit_test(refused), cmocka_unit_test(starts),        cmocka_unit_test(never_worse),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

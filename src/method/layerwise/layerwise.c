@@ -159,13 +159,25 @@ static pal_status note_all(const course *course, pal_report *report)
     return report_add_note(report, text);
 }
 
+static course course_of(compression *all, const method_settings *settings, const pal_data *data)
+{
+    course course = {.calibration = {.compression = all, .settings = settings, .data = data}};
+    const uint64_t count = pal_data_count(data);
+    course.calibration.samples =
+        settings->samples && settings->samples < count ? settings->samples : count;
+    return course;
+}
+
+pal_status layerwise_find(compression *all, const method_settings *settings, const pal_data *data)
+{
+    course course = course_of(all, settings, data);
+    return run_all(&course, true);
+}
+
 pal_status layerwise_finish(compression *all, const method_settings *settings, const pal_data *data,
                             pal_report **out)
 {
-    course course = {.calibration = {.compression = all, .settings = settings, .data = data}};
-    calibration *c = &course.calibration;
-    const uint64_t count = pal_data_count(data);
-    c->samples = settings->samples && settings->samples < count ? settings->samples : count;
+    course course = course_of(all, settings, data);
     pal_status status = run_all(&course, settings->method == METHOD_LAYERWISE);
     if (status) {
         compression_abandon(all);

@@ -11,6 +11,10 @@ static inline bool method_corrects(const method_settings *settings, const pal_da
     return settings->correct == CORRECT_AUTO ? data != NULL : settings->correct != CORRECT_OFF;
 }
 
+/* Finds palettes by layer-wise reconstruction, and statistics and biases that follow, for a
+ * compression that is clustered; it is as clustered as before where that is better. */
+pal_status layerwise_find(compression *all, const method_settings *settings, const pal_data *data);
+
 /* Goes along the network of a compression that is clustered: with method layerwise every layer is
  * reconstructed; unless `correct` is off statistics and biases follow. Then hands it over to the
  * model, as compression_end() does; the report also tells what each step gave. Frees what `all`

@@ -192,7 +192,7 @@ static size_t best_of(const float *scores, size_t count)
 }
 
 static pal_status score_batch(network *it, pal_session *student, const feed_batch *batch,
-                              network_score *to)
+                              network_score *to, double *squares)
 {
     const size_t each = it->objective.places * it->objective.width, width = it->objective.width;
     const float *teacher = NULL;
@@ -208,7 +208,9 @@ static pal_status score_batch(network *it, pal_session *student, const feed_batc
         status = targets_of(it, batch, s, &targets);
         if (status)
             break;
-        to->loss += objective_sample(&it->objective, own, its, targets, 0, NULL);
+        const double loss = objective_sample(&it->objective, own, its, targets, 0, NULL);
+        to->loss += loss;
+        *squares += loss * loss;
         if (it->objective.places != 1 || !it->objective.classes)
             continue;
         const size_t best = best_of(own, width);
@@ -225,7 +227,7 @@ pal_status network_evaluate(network *it, feed *feed, const parameters *parameter
     network_score score = {0};
     pal_session *student = NULL;
     feed_batch batch;
-    double samples = 0;
+    double samples = 0, squares = 0;
     pal_status status = open_trained(it, parameters, statistics, &student);
     if (!status)
         status = feed_begin(feed, 0, 0, NULL);
@@ -233,7 +235,7 @@ pal_status network_evaluate(network *it, feed *feed, const parameters *parameter
         status = feed_next(feed, &batch);
         if (status || !batch.count)
             break;
-        status = score_batch(it, student, &batch, &score);
+        status = score_batch(it, student, &batch, &score, &squares);
         samples += (double)batch.count;
     }
     pal_session_free(student);
@@ -242,6 +244,10 @@ pal_status network_evaluate(network *it, feed *feed, const parameters *parameter
     score.loss /= samples;
     score.top1 *= 100 / samples;
     score.agreement *= 100 / samples;
+    const double variance = score.labelled ? score.top1 * (100 - score.top1)
+                                           : squares / samples - score.loss * score.loss;
+    score.quality = score.labelled ? score.top1 : -score.loss;
+    score.chance = sqrt(fmax(variance, 0) / samples);
     *out = score;
     return PAL_OK;
 }

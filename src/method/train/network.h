@@ -39,6 +39,8 @@ typedef struct network_score {
     bool labelled;
     double top1;      /* percent */
     double agreement; /* percent of samples with the float model's best class; 0 without classes */
+    double quality;   /* top1 where labelled, else minus the loss */
+    double chance;    /* the standard deviation of that, as the mean of so many samples */
 } network_score;
 
 /* Scores what the parameters' variables and the statistics are now, as the file will compute it, on

@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "base/parallel.h"
+#include "method/train/start.h"
 
 /* A tensor of at least so many weights has all threads to itself; smaller ones share them. */
 #define LARGE_TENSOR (1u << 20)
@@ -62,20 +63,6 @@ static pal_status layer_new(const target *t, const recipe *recipe, dkm **out)
     return status;
 }
 
-/* Whether differentiable k-means can find the palette of a weight that is to have one. */
-static pal_status check_target(const compression *c, size_t weight, const target *t)
-{
-    const char *name = c->model->weights[weight].info.name;
-    if (t->settings.mode != MODE_KMEANS)
-        return fail(PAL_ERROR_UNSUPPORTED, "%s: method dkm is for weights in mode kmeans", name);
-    if (t->run_first)
-        return fail(PAL_ERROR_UNSUPPORTED,
-                    "%s: is pruned, and method dkm would fill its zeros: leave it out in the "
-                    "configuration, or decompress it first",
-                    name);
-    return PAL_OK;
-}
-
 /* ---------------------------------------------------------------- making and freeing */
 
 static void parameter_free(parameter *p)
@@ -121,7 +108,7 @@ static pal_status parameter_new(parameters *it, const gradient_variable *variabl
                                 const recipe *recipe, size_t micro_batches)
 {
     const compression *c = it->compression;
-    const target *t = &c->targets[variable->weight];
+    const target *t = &c->targets[c->targets[variable->weight].source];
     parameter *p = &it->list[it->count];
     *p = (parameter){.weight = variable->weight,
                      .role = role,
@@ -133,17 +120,18 @@ static pal_status parameter_new(parameters *it, const gradient_variable *variabl
     if (p->shares != it->count - 1)
         return PAL_OK;
     if (t->wanted) {
-        pal_status status = check_target(c, p->weight, t);
         p->values = mem_array((size_t)p->elements, sizeof *p->values);
-        if (!status && !p->values)
-            status = fail_memory("training");
-        if (status)
-            return status;
+        if (!p->values)
+            return fail_memory("training");
         memcpy(p->values, p->variable, (size_t)p->elements * sizeof *p->values);
-        status = layer_new(t, recipe, &p->layer);
+        pal_status status = layer_new(t, recipe, &p->layer);
+        if (!status)
+            status = start_layer(t, recipe->start, p->layer, p->values);
         if (status)
             return fail_context(status, "%s", c->model->weights[p->weight].info.name);
     }
+    if (!t->wanted)
+        compression_adjusted(c, p->weight, p->variable);
     for (size_t s = 0; s < optimizer_slots(recipe->optimizer, recipe->momentum); s++)
         if (!(p->slots[s] = mem_zeroed((size_t)p->elements, sizeof(float))))
             return fail_memory("training");
@@ -188,11 +176,6 @@ static pal_status run_layers(const parameters *it, layer_work work)
     return status;
 }
 
-static pal_status start(parameter *p, dkm_workspace *workspace, int threads)
-{
-    return dkm_start(p->layer, workspace, p->values, NULL, threads);
-}
-
 static pal_status forward(parameter *p, dkm_workspace *workspace, int threads)
 {
     return dkm_forward(p->layer, workspace, p->values, threads, p->variable);
@@ -224,8 +207,6 @@ pal_status parameters_new(const compression *compression, const gradients *gradi
                       "%s: the output depends on no weight that can be "
                       "trained",
                       compression->model->path);
-    if (!status)
-        status = run_layers(&it, start);
     if (status) {
         parameters_free(&it);
         return status;

@@ -31,8 +31,8 @@ typedef struct parameters {
     int threads;
 } parameters;
 
-/* Of the variables in the plan: those that the loss depends on. Layers start from the k-means of
- * the weights as they are. */
+/* Of the variables in the plan: those that the loss depends on. Palettized ones
+ * begin with the palettes that the compression has, others as it adjusted them. */
 pal_status parameters_new(const compression *compression, const gradients *gradients,
                           const weight_role *roles, const recipe *recipe, size_t micro_batches,
                           parameters *out);

@@ -21,7 +21,14 @@ typedef enum assignment_kind {
     ASSIGNMENT_HARD,
 } assignment_kind;
 
+typedef enum start_kind {
+    START_LAYERWISE,
+    START_SENSITIVE,
+    START_KMEANS,
+} start_kind;
+
 typedef struct recipe {
+    start_kind start; /* the method that finds the palettes that training begins with */
     uint64_t epochs;
     optimizer_kind optimizer;
     schedule_kind schedule;

@@ -150,7 +150,8 @@ pal_status result_apply(const result *it, const parameters *parameters,
         if (w->values)
             status = compression_adjust(compression, p->weight, w->values, trained);
         else if (p->shares == i)
-            status = compression_solve(compression, p->weight, w->lut, NULL, w->indices);
+            status = compression_solve(compression, compression->targets[p->weight].source, w->lut,
+                                       NULL, w->indices);
     }
     for (size_t i = 0; !status && i < it->norm_count; i++) {
         const norm_statistics *norm = &statistics->norms[i];

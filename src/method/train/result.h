@@ -1,5 +1,6 @@
 /* What training has found, as it will be in the file: tables, indices, and the values of what stays
- * dense. The best one so far is kept, in scratch memory. */
+ * dense. The best one so far is kept, in scratch memory: the last whose score on what is held back
+ * is within chance of the highest. */
 #ifndef PAL_METHOD_TRAIN_RESULT_H
 #define PAL_METHOD_TRAIN_RESULT_H
 
@@ -14,8 +15,9 @@ typedef struct result_weight {
 
 typedef struct result {
     bool any;
-    double quality;             /* larger is better */
-    uint64_t step;              /* after so many */
+    double least;  /* of the quality of one that takes its place: the best that was seen, less what
+                      chance does to it */
+    uint64_t step; /* after so many */
     result_weight *weights;     /* by parameter */
     float **means, **variances; /* by batch norm */
     size_t weight_count, norm_count;

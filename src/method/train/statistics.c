@@ -26,9 +26,10 @@ static bool weight_of(const pal_model *model, const graph *graph, size_t value, 
            !model->weights[*weight].locked;
 }
 
-static pal_status norm_new(const pal_model *model, const graph *graph, const batch_statistics *of,
+static pal_status norm_new(const compression *c, const graph *graph, const batch_statistics *of,
                            norm_statistics *out)
 {
+    const pal_model *model = c->model;
     const graph_value *mean = &graph->values[of->running_mean];
     const graph_value *variance = &graph->values[of->running_variance];
     const size_t bytes = (size_t)of->channels * sizeof *out->mean;
@@ -45,10 +46,12 @@ static pal_status norm_new(const pal_model *model, const graph *graph, const bat
         return fail_memory("training");
     memcpy(out->mean, mean->constant->data, bytes);
     memcpy(out->variance, variance->constant->data, bytes);
+    compression_adjusted(c, out->mean_weight, out->mean);
+    compression_adjusted(c, out->variance_weight, out->variance);
     return PAL_OK;
 }
 
-pal_status statistics_new(const pal_model *model, gradients *gradients, statistics *out)
+pal_status statistics_new(const compression *compression, gradients *gradients, statistics *out)
 {
     const plan *plan = gradients_plan(gradients);
     statistics it = {.count = plan_batch_norm_count(plan)};
@@ -56,7 +59,7 @@ pal_status statistics_new(const pal_model *model, gradients *gradients, statisti
     pal_status status = it.norms ? PAL_OK : fail_memory("training");
     for (size_t i = 0; !status && i < it.count; i++) {
         const batch_statistics of = plan_batch_statistics(plan, i);
-        status = norm_new(model, gradients_graph(gradients), &of, &it.norms[i]);
+        status = norm_new(compression, gradients_graph(gradients), &of, &it.norms[i]);
     }
     if (status) {
         statistics_free(&it);

@@ -3,7 +3,7 @@
 #define PAL_METHOD_TRAIN_STATISTICS_H
 
 #include "engine/gradient.h"
-#include "format/format.h"
+#include "method/compression.h"
 
 typedef struct norm_statistics {
     size_t mean_weight, variance_weight; /* of the model */
@@ -18,9 +18,10 @@ typedef struct statistics {
     uint64_t batches; /* of the measurement */
 } statistics;
 
-/* Of a plan for training; they begin as the file has them. Batch norms whose statistics cannot be
+/* Of a plan for training; they begin as the compression adjusted them, or else as the file has
+ * them. Batch norms whose statistics cannot be
  * replaced: PAL_ERROR_UNSUPPORTED. */
-pal_status statistics_new(const pal_model *model, gradients *gradients, statistics *out);
+pal_status statistics_new(const compression *compression, gradients *gradients, statistics *out);
 void statistics_free(statistics *it);
 
 /* Moves them a tenth of the way to those of the batch that has just run, as PyTorch does. */

@@ -12,6 +12,7 @@
 #include "engine/session.h"
 #include "method/train/samples.h"
 #include "method/train/schedule.h"
+#include "method/train/start.h"
 
 #define DEFAULT_BATCH 128
 
@@ -68,17 +69,43 @@ static pal_status open_feeds(pal_trainer *it, size_t asked)
     return PAL_OK;
 }
 
+/* Keeps the network as it is now if it is as good as the best so far, within chance. */
+static pal_status keep(pal_trainer *it, const network_score *score)
+{
+    pal_status status = PAL_OK;
+    const bool keeps = !it->best.any || score->quality >= it->best.least;
+    const double least = score->quality - score->chance;
+    it->best.least = it->best.any ? fmax(it->best.least, least) : least;
+    if (keeps) {
+        status = result_keep(&it->best, &it->parameters, &it->statistics);
+        it->best.step = it->step;
+    }
+    return status;
+}
+
+/* Scores what training begins with. */
+static pal_status keep_start(pal_trainer *it)
+{
+    network_score score;
+    pal_status status = result_show(&it->parameters);
+    if (!status)
+        status = network_evaluate(&it->network, it->held_back_feed, &it->parameters,
+                                  &it->statistics, &score);
+    return status ? status : keep(it, &score);
+}
+
 static pal_status prepare(pal_trainer *it, const method_settings *method, const pal_data *data)
 {
     weight_role *roles = NULL;
     const char *output = *method->output ? method->output : NULL;
     pal_status status = augmentation_parse(it->recipe.augment, &it->augmentation);
     if (!status)
-        status = compression_begin(&it->compression);
-    it->compressing = !status;
-    if (!status)
         status =
             samples_split(data, it->recipe.validation, it->seed, &it->training, &it->held_back);
+    if (!status) {
+        status = start_compression(&it->compression, method, it->training);
+        it->compressing = !status;
+    }
     if (!status)
         status =
             network_open(it->compression.model, output, it->compression.thread_count, &it->network);
@@ -87,10 +114,12 @@ static pal_status prepare(pal_trainer *it, const method_settings *method, const 
     if (!status)
         status = plan_network(it, &roles);
     if (!status)
+        status = statistics_new(&it->compression, it->network.student, &it->statistics);
+    if (!status) {
+        start_drop_fixed(&it->compression, roles, &it->statistics);
         status = parameters_new(&it->compression, it->network.student, roles, &it->recipe,
                                 it->micro_batches, &it->parameters);
-    if (!status)
-        status = statistics_new(it->compression.model, it->network.student, &it->statistics);
+    }
     if (!status)
         status = result_new(&it->parameters, &it->statistics, &it->best);
     if (!status)
@@ -99,6 +128,8 @@ static pal_status prepare(pal_trainer *it, const method_settings *method, const 
         status = trainer_restore(it);
     if (!status)
         status = training_log_open(it->recipe.log, it->step, &it->log);
+    if (!status && !it->step && it->held_back)
+        status = keep_start(it);
     free(roles);
     return status;
 }
@@ -170,25 +201,17 @@ static pal_status measure_statistics(pal_trainer *it, uint64_t epoch)
     return status;
 }
 
-/* Makes the network hard, scores it, and keeps it if it is the best so far. */
+/* Makes the network hard and scores it; the last one is kept where nothing is held back. */
 static pal_status end_epoch(pal_trainer *it, uint64_t epoch, network_score *score)
 {
-    double quality = (double)it->step;
     pal_status status = result_show(&it->parameters);
     if (!status && it->statistics.count && it->recipe.statistics)
         status = measure_statistics(it, epoch + 1);
-    if (!status && it->held_back) {
+    if (!status && it->held_back)
         status = network_evaluate(&it->network, it->held_back_feed, &it->parameters,
                                   &it->statistics, score);
-        quality = score->labelled ? score->top1 : -score->loss;
-    }
     it->positioned = false;
-    if (!status && (!it->best.any || quality >= it->best.quality)) {
-        status = result_keep(&it->best, &it->parameters, &it->statistics);
-        it->best.quality = quality;
-        it->best.step = it->step;
-    }
-    return status;
+    return status ? status : keep(it, score);
 }
 
 /* ---------------------------------------------------------------- a step */
@@ -324,14 +347,32 @@ pal_status pal_trainer_step(pal_trainer *it, pal_training *out)
 
 /* ---------------------------------------------------------------- finish */
 
+/* Which of the networks that were scored has been written. */
+static pal_status note_best(const pal_trainer *it, pal_report *report)
+{
+    char text[160];
+    if (!it->held_back)
+        return PAL_OK;
+    const unsigned long long samples = pal_data_count(it->held_back);
+    if (it->best.step)
+        snprintf(text, sizeof text,
+                 "the best on %llu samples held back was after step %llu of %llu: it is written",
+                 samples, (unsigned long long)it->best.step, (unsigned long long)it->steps);
+    else
+        snprintf(text, sizeof text,
+                 "training was no gain on %llu samples held back: what it began with is written",
+                 samples);
+    return report_add_note(report, text);
+}
+
 pal_status pal_trainer_finish(pal_trainer *it, pal_report **report)
 {
     pal_status status = PAL_OK;
     if (!it->compressing)
         return fail(PAL_ERROR_ARGUMENT, "training is finished already");
     const int before = engine_set_threads(it->compression.thread_count);
-    if (!it->best.any) {
-        network_score score;
+    if (!it->best.any || it->step % it->epoch_steps) { /* not scored at this step */
+        network_score score = {0};
         status = parameters_show(&it->parameters, schedule_tau(&it->recipe, it->step, it->steps));
         if (!status)
             status = end_epoch(it, it->step / it->epoch_steps, &score);
@@ -342,7 +383,12 @@ pal_status pal_trainer_finish(pal_trainer *it, pal_report **report)
     if (status)
         return status;
     it->compressing = false;
-    return compression_end(&it->compression, report);
+    status = compression_end(&it->compression, report);
+    if (!status && report && (status = note_best(it, *report))) {
+        pal_report_free(*report);
+        *report = NULL;
+    }
+    return status;
 }
 
 uint64_t pal_trainer_best_step(const pal_trainer *it)

@@ -3,6 +3,7 @@
  *   trainer.c        the order of things: prepare, step, finish
  *   trainer_state.c  checkpoints of it
  *   samples.c        which samples are trained on, and which are held back
+ *   start.c          palettes that training begins with, and weights that belong to them
  *   network.c        the network that is trained, and the float one that it learns from
  *   objective.c      the loss
  *   trainable.c      which weights may change

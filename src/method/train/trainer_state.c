@@ -39,7 +39,7 @@ static void put_best(pieces *to, result *best, const parameters *parameters,
                      const statistics *statistics)
 {
     put(to, &best->any, sizeof best->any);
-    put(to, &best->quality, sizeof best->quality);
+    put(to, &best->least, sizeof best->least);
     put(to, &best->step, sizeof best->step);
     for (size_t i = 0; i < best->weight_count; i++) {
         const parameter *p = &parameters->list[i];
@@ -124,6 +124,7 @@ static uint64_t fingerprint(const pal_trainer *it)
     const recipe *r = &it->recipe;
     const pal_model *model = it->compression.model;
     const double numbers[] = {(double)r->epochs,
+                              r->start,
                               r->optimizer,
                               r->schedule,
                               r->lr,
