@@ -127,7 +127,10 @@ bool compression_adjusted(const compression *c, size_t i, float *values)
 {
     const target *t = &c->targets[i];
     const pal_weight *info = &c->model->weights[i].info;
-    for (uint64_t e = 0; t->dense && e < info->elements; e++)
-        values[e] = grid_get(grid_of(info->dtype), t->dense, e);
-    return t->dense != NULL;
+    grid grid;
+    if (!t->dense || !grid_of_weights(info->dtype, &grid))
+        return false;
+    for (uint64_t e = 0; e < info->elements; e++)
+        values[e] = grid_get(grid, t->dense, e);
+    return true;
 }
