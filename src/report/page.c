@@ -104,20 +104,30 @@ static int smaller_first(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static bool same_series(const page_run *a, const page_run *b)
+{
+    return strcmp(a->series, b->series) == 0;
+}
+
+static bool begins_series(const page_run *runs, size_t i)
+{
+    for (size_t j = 0; j < i; j++)
+        if (same_series(&runs[j], &runs[i]))
+            return false;
+    return true;
+}
+
 /* Puts the runs of one series side by side, the smallest first. */
 static void plot_fill(plot *plot, const page_run *runs, size_t count, const measure *measure,
                       double unit)
 {
     size_t used = 0;
     for (size_t i = 0; i < count; i++) {
-        bool seen = false;
-        for (size_t j = 0; j < i && !seen; j++)
-            seen = strcmp(runs[j].series, runs[i].series) == 0;
-        if (seen)
+        if (!begins_series(runs, i))
             continue;
         const size_t first = used;
         for (size_t j = i; j < count; j++)
-            if (strcmp(runs[j].series, runs[i].series) == 0)
+            if (same_series(&runs[j], &runs[i]))
                 plot->runs[used++] = &runs[j];
         qsort(plot->runs + first, used - first, sizeof *plot->runs, smaller_first);
         plot->lines[plot->line_count++] = (chart_line){.name = runs[i].series,
