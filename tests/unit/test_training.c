@@ -27,11 +27,12 @@ static pal_data *open_data(const char *split, const char *limit)
     return data;
 }
 
-/* Two epochs of four steps, but for what `pairs` set; NULL at the end. */
+/* Two epochs of four steps from k-means, but for what `pairs` set; NULL at the end. */
 static pal_method_options *recipe_with(const char *const *pairs)
 {
-    static const char *const usual[] = {"method",     "dkm",  "batch", "32",   "epochs", "2",
-                                        "validation", "0.25", "lr",    "0.01", NULL};
+    static const char *const usual[] = {"method", "dkm",        "batch", "32", "epochs",
+                                        "2",      "validation", "0.25",  "lr", "0.01",
+                                        "start",  "kmeans",     NULL};
     pal_method_options *options;
     assert_ok(pal_method_options_new(&options));
     for (size_t i = 0; usual[i]; i += 2)
@@ -223,8 +224,9 @@ static void never_worse(void **state)
 {
     (void)state;
     static const char *const models[] = {MODEL, FOLDED_MODEL};
-    static const char *const harm[] = {"lr", "3", "warmup", "0", NULL};
+    static const char *const starts[] = {"kmeans", "layerwise"};
     for (int m = 0; m < 2; m++) {
+        const char *const harm[] = {"start", starts[m], "lr", "3", "warmup", "0", NULL};
         run r;
         run_begin(&r, models[m], "2", harm);
         run_finish(&r, in("begun.onnx"));
@@ -238,23 +240,24 @@ static void never_worse(void **state)
 
 /* ---------------------------------------------------------------- interrupted */
 
-static void resumed(void **state)
+/* Stopped after each of these steps and resumed, training gives the file that it gives in one go.
+ */
+static void check_resumed(const char *start, const uint64_t *stops, size_t count)
 {
-    (void)state;
     const char *checkpoint = in("checkpoint");
-    const char *const whole[] = {"augment", "flip,crop=2", "optimizer", "adamw",
-                                 "lr",      "0.001",       NULL};
+    const char *const whole[] = {"augment", "flip,crop=2", "optimizer", "adamw", "lr",
+                                 "0.001",   "start",       start,       NULL};
     const char *const saving[] = {
-        "augment",    "flip,crop=2", "optimizer",        "adamw", "lr", "0.001",
+        "augment",    "flip,crop=2", "optimizer",        "adamw", "lr", "0.001", "start", start,
         "checkpoint", checkpoint,    "checkpoint_steps", "1",     NULL};
-    const char *const going_on[] = {"augment", "flip,crop=2", "optimizer", "adamw", "lr",
-                                    "0.001",   "resume",      checkpoint,  NULL};
+    const char *const going_on[] = {"augment", "flip,crop=2", "optimizer", "adamw",
+                                    "lr",      "0.001",       "start",     start,
+                                    "resume",  checkpoint,    NULL};
     run r;
     run_begin(&r, MODEL, "2", whole);
     run_steps(&r, 100);
     run_finish(&r, in("whole.onnx"));
-    static const uint64_t stops[] = {1, 4, 6, STEPS}; /* within epochs, and at their ends */
-    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
+    for (size_t i = 0; i < count; i++) {
         run_begin(&r, MODEL, "2", saving);
         run_steps(&r, stops[i]);
         run_end(&r);
@@ -263,6 +266,15 @@ static void resumed(void **state)
         run_finish(&r, in("resumed.onnx"));
         assert_same_files(in("whole.onnx"), in("resumed.onnx"));
     }
+}
+
+static void resumed(void **state)
+{
+    (void)state;
+    check_resumed("layerwise", (const uint64_t[]){6}, 1);
+    check_resumed("kmeans", (const uint64_t[]){1, 4, STEPS}, 3); /* within epochs, and at ends */
+    const char *checkpoint = in("checkpoint");
+    run r;
     /* Another recipe is another run. */
     const char *const other[] = {"resume", checkpoint, NULL};
     r = (run){.method = recipe_with(other), .data = open_data("train", "171")};
