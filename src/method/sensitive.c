@@ -13,9 +13,6 @@
 static const double shrinkages[] = {1, 0.9, 0.7, 0.3, 0};
 enum { CANDIDATES = sizeof shrinkages / sizeof *shrinkages };
 
-/* Where there is nothing to choose by. */
-#define DEFAULT_SHRINKAGE 0.7
-
 typedef struct work {
     pal_model *model;
     const pal_options *options;

@@ -25,5 +25,7 @@ pal_status sensitivity_add(pal_sensitivity *sensitivity, const pal_weight *weigh
 /* Those that are drawn towards their mean within each weight, which also becomes 1: shrinkage 1
  * makes all equal, 0 keeps their ratios. */
 pal_status sensitivity_shrink(const pal_sensitivity *from, double shrinkage, pal_sensitivity **out);
+/* Where there is nothing to choose a shrinkage by. */
+#define DEFAULT_SHRINKAGE 0.7
 
 #endif

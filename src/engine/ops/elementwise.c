@@ -224,9 +224,7 @@ static pal_status binary_step(plan *plan, const graph_node *node, binary_kind ki
         status = fail(PAL_ERROR_UNSUPPORTED, "the function does not exist for this type");
     if (!status && y) {
         s->a = y;
-        int64_t stride = 1;
-        for (size_t i = physical.rank; i-- > 0; stride *= physical.extent[i])
-            s->broadcast.stride[0][i] = stride;
+        strides_over(&physical, &physical, result->rank, s->broadcast.stride[0]);
     } else if (!status) {
         status = take_operand(plan, values[0], order, &physical, result->rank, &s->made[0],
                               s->broadcast.stride[0], &s->a);

@@ -127,20 +127,13 @@ static pal_status adjust(calibration *c, size_t value, const float *values, cons
 {
     walk *w = &c->walk;
     const size_t weight = w->graph->values[value].weight;
-    const target *t = &c->compression->targets[weight];
     float *to;
     pal_status status = compression_adjust(c->compression, weight, values, why);
     if (!status)
         status = walk_replace(w, value, &to);
-    if (status)
-        return status;
-    const model_weight *info = &c->compression->model->weights[weight];
-    grid grid;
-    if (!grid_of_weights(info->info.dtype, &grid))
-        return fail(PAL_ERROR_UNSUPPORTED, "%s: weights of such a type", info->info.name);
-    for (uint64_t e = 0; e < info->info.elements; e++)
-        to[e] = grid_get(grid, t->dense, e);
-    return PAL_OK;
+    if (!status)
+        compression_adjusted(c->compression, weight, to);
+    return status;
 }
 
 pal_status statistics_correct(calibration *c, const graph_node *node)

@@ -129,9 +129,9 @@ static pal_status parameter_new(parameters *it, const gradient_variable *variabl
             status = start_layer(t, recipe->start, p->layer, p->values);
         if (status)
             return fail_context(status, "%s", c->model->weights[p->weight].info.name);
-    }
-    if (!t->wanted)
+    } else {
         compression_adjusted(c, p->weight, p->variable);
+    }
     for (size_t s = 0; s < optimizer_slots(recipe->optimizer, recipe->momentum); s++)
         if (!(p->slots[s] = mem_zeroed((size_t)p->elements, sizeof(float))))
             return fail_memory("training");

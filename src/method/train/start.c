@@ -16,8 +16,6 @@ enum {
     ROUNDS = 8,     /* of moving weights until clusters have their means */
 };
 
-/* As method sensitive draws them where it has nothing to choose by. */
-static const double SHRINKAGE = 0.7;
 /* How far weights go from their centroid towards where they were. Where they were may be near the
  * border of the cell, or at it: their soft values would be far from the reconstructed ones. On the
  * centroid itself they would be as far from all borders as can be, and would not change sides. */
@@ -63,7 +61,7 @@ static pal_status measure(const compression *c, const method_settings *settings,
         status =
             pal_sensitivity_measure(c->model, samples, c->options, &options, NULL, NULL, &measured);
     if (!status)
-        status = sensitivity_shrink(measured, SHRINKAGE, out);
+        status = sensitivity_shrink(measured, DEFAULT_SHRINKAGE, out);
     pal_sensitivity_free(measured);
     pal_data_free(samples);
     return status;
