@@ -19,6 +19,7 @@ typedef struct course {
     calibration calibration;
     score scores[STAGES];
     bool ran[STAGES];
+    bool spared; /* reconstruction: what goes before it was good enough */
     stage kept;
 } course;
 
@@ -85,15 +86,23 @@ static void drop_adjustments(compression *all)
     }
 }
 
-/* Reconstruction takes K-Means and statistics for granted only where it is better than they are. */
+/* Divergence from the float network, in nats for each sample, that is left alone: no class changes
+ * its place for that. */
+static const double CLOSE_ENOUGH = 1e-3;
+
+/* Reconstruction takes K-Means and statistics for granted only where it is better than they are,
+ * and is spared where these are as good as the float network. */
 static pal_status run_all(course *course, bool reconstructs)
 {
     calibration *c = &course->calibration;
     const bool corrects = c->settings->correct != CORRECT_OFF;
-    const stage best = reconstructs ? STAGE_RECONSTRUCTION : STAGE_STATISTICS;
     pal_status status = run_kmeans(course);
     if (!status && corrects)
         status = run_stage(course, STAGE_STATISTICS);
+    course->spared =
+        reconstructs && corrects && course->scores[STAGE_STATISTICS].distance < CLOSE_ENOUGH;
+    reconstructs = reconstructs && !course->spared;
+    const stage best = reconstructs ? STAGE_RECONSTRUCTION : STAGE_STATISTICS;
     if (!status && reconstructs)
         status = run_stage(course, STAGE_RECONSTRUCTION);
     course->kept = best;
@@ -147,6 +156,10 @@ static pal_status note_all(const course *course, pal_report *report)
     pal_status status = report_add_note(report, text);
     if (!status)
         status = note_scores(course, report);
+    if (!status && course->spared)
+        status =
+            report_add_note(report, "K-Means is as good as the float network here: no layer was "
+                                    "reconstructed");
     if (!status && !course->ran[STAGE_RECONSTRUCTION] && course->kept == STAGE_KMEANS &&
         course->ran[STAGE_STATISTICS])
         return report_add_note(report, "other statistics were no gain: they stay as they are");
