@@ -11,8 +11,8 @@ step      the seconds of a training step with palettized weights beside those of
           weight stays as it is, each as often as --turns says, in turns; the least counts. Also the
           seconds that its threads had a processor, from runs of two lengths, which say more on a
           busy machine if OMP_WAIT_POLICY is passive.
-peer      as many steps of batches of 128 as --steps says, by the command and by coremltools'
-          DKMPalettizer on the same network in PyTorch (channels-last), in turns, with the same
+peer      as many steps of batches of 128 as --steps says, over --epochs, by the command and by
+          coremltools' DKMPalettizer on the same network in PyTorch (channels-last), in turns, with the same
           number of threads. Ours is the whole command, from opening the file and decoding images to
           the written file, its start by layer-wise reconstruction and its questions to the float
           model included; of coremltools' it is prepare() and the steps, on random images that
@@ -156,11 +156,10 @@ def step(options):
 
 
 def peer(options):
-    options.epochs = "1"
-    options.limit = str(options.steps * BATCH)
+    options.limit = str(options.steps // int(options.epochs) * BATCH)
     threads = options.threads if options.threads != "0" else str(os.cpu_count())
     quick = ["--validation", "0", "--statistics", "0"]
-    print(f"{options.steps} steps, {threads} threads\n")
+    print(f"{options.steps} steps in {options.epochs} epochs, {threads} threads\n")
     print("| bits | ours, seconds | coremltools | ratio | ours, on a processor | coremltools | ratio "
           "| ours, peak MiB | coremltools | less start |")
     print("|---|---|---|---|---|---|---|---|---|---|")
