@@ -88,14 +88,19 @@ def costs(ours, theirs, network, form):
     told = []
     for method in rows.METHODS:
         names = [f"{network}/{method}/{n}{form}" for n in rows.BITS]
-        mine = [ours[name]["seconds"] for name in names if name in ours]
-        other = [theirs[name]["seconds"] for name in names
-                 if theirs.get(name, {}).get("seconds") is not None]
-        peak = [ours[name]["peak_bytes"] for name in names if name in ours]
+        mine = cost([ours[name] for name in names if name in ours])
+        other = cost([theirs[name] for name in names if "seconds" in theirs.get(name, {})])
         if mine:
-            told.append(f"{METHOD_TITLES[method]} {max(mine):.1f} s and {max(peak) / (1 << 20):.0f} "
-                        "MiB" + (f" (coremltools {max(other):.1f} s)" if other else ""))
+            told.append(f"{METHOD_TITLES[method]} {mine}"
+                        + (f" (coremltools {other})" if other else ""))
     return f"\nTime and memory of the longest: {'; '.join(told)}.\n" if told else ""
+
+
+def cost(figures):
+    peaks = [one["peak_bytes"] for one in figures if "peak_bytes" in one]
+    return " and ".join(
+        ([f"{max(one['seconds'] for one in figures):.1f} s"] if figures else [])
+        + ([f"{max(peaks) / (1 << 20):.0f} MiB"] if peaks else []))
 
 
 def ratio(value):

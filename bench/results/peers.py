@@ -1,16 +1,20 @@
 """coremltools on the same networks and data: the other side of the tables.
 
-    peers.py [--rows PATTERN ...]        figures go to peers.json
+    peers.py [--rows PATTERN ...] [--trials N]       figures go to peers.json
 
 Ratios come from coremltools.optimize.coreml.palettize_weights on the same package. Accuracies come
 from the palettizers of coremltools.optimize.torch on the same weights, scored in PyTorch; the ratio
-there is that of the package that coremltools makes of the result. Needs bench/requirements.txt.
+there is that of the package that coremltools makes of the result. Each trial is a process of its
+own, whose seconds are those of the palettizer, and whose peak of memory is that before anything is
+scored or converted; images wait there as bytes. Needs bench/requirements.txt.
 """
 
 import argparse
 import fnmatch
 import gzip
 import json
+import resource
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -36,44 +40,60 @@ def main():
     parser.add_argument("--work", type=Path, default=rows.ROOT / "build" / "results",
                         help="folder that keeps the exported networks")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--trials", type=int, help="at most so many, where a row has several")
+    parser.add_argument("--trial", nargs=2, metavar=("ROW", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     bench = rows.Bench("palettize", options.shared, options.work, sys.executable)
+    if options.trial:  # this process is one trial
+        print(json.dumps(trial(bench, options.trial[0], int(options.trial[1]), options.threads)))
+        return
     for name in rows.row_names():
         parts = name.split("/")
         if parts[0] != "ratio" and parts[1] not in (*METHODS, "float"):
             continue
         if any(fnmatch.fnmatch(name, pattern) for pattern in options.rows):
-            figures = measure(bench, name, options.threads)
+            figures = measure(bench, name, options)
             known = json.loads(PEERS.read_text()) if PEERS.is_file() else {}
             known[name] = figures
             PEERS.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
             print(name, figures, flush=True)
 
 
-def measure(bench, name, threads):
+def measure(bench, name, options):
     parts = name.split("/")
     if parts[0] == "ratio":
         return palettize_package(bench.model(rows.RATIO_NETWORKS[parts[1]].model), int(parts[2]))
+    trials = []
+    for seed in range(min(rows.TRIALS.get(parts[1], 1), options.trials or sys.maxsize)):
+        process = subprocess.run(
+            [sys.executable, __file__, "--trial", name, str(seed), "--shared", options.shared,
+             "--work", options.work, "--threads", str(options.threads)],
+            check=True, stdout=subprocess.PIPE, text=True)
+        trials.append(json.loads(process.stdout.splitlines()[-1]))
+    return {"accuracy": [one["accuracy"] for one in trials]} | {
+        key: max(one[key] for one in trials)
+        for key in ("ratio", "seconds", "peak_bytes") if key in trials[0]}
+
+
+def trial(bench, name, seed, threads):
     import torch
 
     torch.set_num_threads(threads)
-    model, shape = trained(parts[0], bench)
-    test = images(bench, parts[0], "test")
-    if parts[1] == "float":
-        return {"accuracy": [score(model, test)]}
-    train = images(bench, parts[0], "train")
-    group_size = rows.GROUP_SIZE if parts[-1] == "grouped" else None
-    accuracies, seconds = [], 0
-    for seed in range(rows.TRIALS[parts[1]]):
-        torch.manual_seed(seed)
-        start = time.perf_counter()
-        model, shape = trained(parts[0], bench)
-        palettized = PALETTIZERS[parts[1]](model, int(parts[2]), group_size, train,
-                                           rows.EPOCHS[parts[0]], shape)
-        seconds = max(seconds, time.perf_counter() - start)
-        accuracies.append(score(palettized, test))
-    return {"accuracy": accuracies, "ratio": ratio_of(palettized, model, shape),
-            "seconds": seconds}
+    torch.manual_seed(seed)
+    network, method, *rest = name.split("/")
+    model, shape = trained(network, bench)
+    if method == "float":
+        return {"accuracy": score(model, images(bench, network, "test"))}
+    train = None if method == "kmeans" else images(bench, network, "train")
+    start = time.perf_counter()
+    palettized = PALETTIZERS[method](model, int(rest[0]),
+                                     rows.GROUP_SIZE if rest[-1] == "grouped" else None, train,
+                                     rows.EPOCHS[network], shape)
+    seconds = time.perf_counter() - start
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"accuracy": score(palettized, images(bench, network, "test")),
+            "ratio": ratio_of(palettized, trained(network, bench)[0], shape),
+            "seconds": seconds, "peak_bytes": peak}
 
 
 # ---------------------------------------------------------------- packages
@@ -130,8 +150,20 @@ def trained(name, bench):
     return network.eval(), (1, 1, 28, 28)
 
 
+class Images:
+    """All of a split as bytes, and batches of them as inputs and labels."""
+
+    def __init__(self, pixels, labels, mean, std):
+        self.pixels, self.labels, self.mean, self.std = pixels, labels, mean, std
+
+    def __len__(self):
+        return len(self.pixels)
+
+    def batch(self, which):
+        return (self.pixels[which].float() / 255 - self.mean) / self.std, self.labels[which]
+
+
 def images(bench, name, split):
-    """(inputs, labels), all in memory."""
     import numpy
     import torch
 
@@ -149,7 +181,7 @@ def images(bench, name, split):
                              numpy.uint8, offset=offset).copy()
             for kind, offset in (("images-idx3-ubyte", 16), ("labels-idx1-ubyte", 8)))
         pixels = torch.from_numpy(pixels).reshape(-1, 1, 28, 28)
-    return (pixels.float() / 255 - mean) / std, torch.from_numpy(labels.astype(numpy.int64))
+    return Images(pixels, torch.from_numpy(labels.astype(numpy.int64)), mean, std)
 
 
 def read_tar(path, split):
@@ -174,10 +206,10 @@ def score(model, data):
     right = 0
     model.eval()
     with torch.no_grad():
-        for first in range(0, len(data[0]), 256):
-            outputs = model(data[0][first:first + 256])
-            right += int((outputs.argmax(1) == data[1][first:first + 256]).sum())
-    return 100 * right / len(data[0])
+        for first in range(0, len(data), 256):
+            inputs, labels = data.batch(slice(first, first + 256))
+            right += int((model(inputs).argmax(1) == labels).sum())
+    return 100 * right / len(data)
 
 
 # ---------------------------------------------------------------- palettizers
@@ -204,8 +236,8 @@ def sensitive(model, nbits, group_size, train, epochs, shape):
 
     config = SKMPalettizerConfig.from_dict({"global_config": settings(nbits, group_size),
                                             "calibration_nsamples": rows.SAMPLES})
-    chosen = torch.randperm(len(train[0]))[:rows.SAMPLES]
-    loader = [(train[0][i:i + 1], train[1][i:i + 1]) for i in chosen]
+    chosen = torch.randperm(len(train))[:rows.SAMPLES]
+    loader = [train.batch(slice(i, i + 1)) for i in chosen]
 
     def loss(network, batch):
         return torch.nn.functional.cross_entropy(network(batch[0]), batch[1])
@@ -223,15 +255,14 @@ def dkm(model, nbits, group_size, train, epochs, shape):
         {"global_config": {"n_bits": nbits} | ({"group_size": group_size} if group_size else {})})
     palettizer = DKMPalettizer(model, config)
     network = palettizer.prepare().train()
-    steps = epochs * ((len(train[0]) + BATCH - 1) // BATCH)
+    steps = epochs * ((len(train) + BATCH - 1) // BATCH)
     optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(epochs):
-        order = torch.randperm(len(train[0]))
+        order = torch.randperm(len(train))
         for first in range(0, len(order), BATCH):
-            batch = order[first:first + BATCH]
-            loss = torch.nn.functional.cross_entropy(network(augment(train[0][batch])),
-                                                     train[1][batch])
+            inputs, labels = train.batch(order[first:first + BATCH])
+            loss = torch.nn.functional.cross_entropy(network(augment(inputs)), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

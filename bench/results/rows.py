@@ -135,7 +135,7 @@ class Bench:
 
 
 def measure(bench, name):
-    """Our figures of a row."""
+    """Our figures of a row. Its trials wait in the bench's folder until it is complete."""
     parts = name.split("/")
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "out.mlpackage"
@@ -144,7 +144,7 @@ def measure(bench, name):
         network = SCORED_NETWORKS[parts[0]]
         if parts[1] == "float":
             return {"accuracy": [bench.score(bench.model(network.model), network)["top1"]]}
-        return measure_accuracy(bench, parts[0], parts[1], output, config_of(name))
+        return measure_accuracy(bench, name, output)
 
 
 def measure_ratio(bench, network, nbits, output, config):
@@ -154,19 +154,31 @@ def measure_ratio(bench, network, nbits, output, config):
     return {"ratio": plain["ratio"], "seconds": plain["seconds"], "chosen": chosen["ratio"]}
 
 
-def measure_accuracy(bench, name, method, output, config):
-    network = SCORED_NETWORKS[name]
-    trials = []
-    for seed in range(TRIALS[method]):
-        options = ["--config", config]
-        if method != "kmeans":
-            options += ["--method", method, "--data", bench.data(network), "--split", "train",
-                        *network.options, "--seed", seed]
-            options += (["--epochs", EPOCHS[name]] if method == "dkm"
-                        else ["--samples", SAMPLES])
-        run = bench.compress(bench.model(network.model), output, *options)
-        trials.append((run, bench.score(output, network)["top1"]))
-    return {"accuracy": [accuracy for _, accuracy in trials],
-            "ratio": trials[0][0]["ratio"],
-            "seconds": max(run["seconds"] for run, _ in trials),
-            "peak_bytes": max(run["peak_bytes"] for run, _ in trials)}
+def measure_accuracy(bench, name, output):
+    kept = bench.work / "trials"
+    kept.mkdir(parents=True, exist_ok=True)
+    files = [kept / f"{name.replace('/', '-')}-{seed}.json"
+             for seed in range(TRIALS[name.split("/")[1]])]
+    for seed, file in enumerate(files):
+        if not file.is_file():
+            file.write_text(json.dumps(measure_trial(bench, name, seed, output)))
+    trials = [json.loads(file.read_text()) for file in files]
+    for file in files:
+        file.unlink()
+    return {"accuracy": [one["accuracy"] for one in trials],
+            "ratio": trials[0]["ratio"],
+            "seconds": max(one["seconds"] for one in trials),
+            "peak_bytes": max(one["peak_bytes"] for one in trials)}
+
+
+def measure_trial(bench, name, seed, output):
+    part, method = name.split("/")[:2]
+    network = SCORED_NETWORKS[part]
+    options = ["--config", config_of(name)]
+    if method != "kmeans":
+        options += ["--method", method, "--data", bench.data(network), "--split", "train",
+                    *network.options, "--seed", seed]
+        options += (["--epochs", EPOCHS[part]] if method == "dkm" else ["--samples", SAMPLES])
+    run = bench.compress(bench.model(network.model), output, *options)
+    return {"accuracy": bench.score(output, network)["top1"], "ratio": run["ratio"],
+            "seconds": run["seconds"], "peak_bytes": run["peak_bytes"]}

@@ -189,6 +189,11 @@ int64_t dataset_label_source(const dataset *data, uint64_t sample)
     return data->source->labels ? data->source->labels[sample] : -1;
 }
 
+uint64_t dataset_source_count(const dataset *data)
+{
+    return data->source->count;
+}
+
 void dataset_order(const dataset *data, uint64_t epoch, uint64_t *order)
 {
     memcpy(order, data->order, data->count * sizeof *order);

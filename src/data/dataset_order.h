@@ -5,7 +5,10 @@
 #include "data/augment.h"
 #include "data/dataset.h"
 
-/* Writes dataset_count() numbers, for dataset_read_source(). */
+/* How many samples there are where these come from: a part has some of them, with the numbers that
+ * they have there. */
+uint64_t dataset_source_count(const dataset *data);
+/* Writes dataset_count() numbers, each below dataset_source_count(), for dataset_read_source(). */
 void dataset_order(const dataset *data, uint64_t epoch, uint64_t *order);
 /* As dataset_read() and dataset_label(), by the numbers above. how: as the sample comes in that
  * epoch; NULL: as it is. */

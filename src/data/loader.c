@@ -315,6 +315,7 @@ pal_status loader_next(loader *loader, loader_batch *out)
         .count = (size_t)(batch_end(loader, b) - b * loader->batch),
         .inputs = slot->buffers,
         .labels = slot->labels,
+        .samples = loader->order + b * loader->batch,
     };
     loader->given = b + 1;
     return PAL_OK;

@@ -9,10 +9,11 @@
 typedef struct loader loader;
 
 typedef struct loader_batch {
-    uint64_t first;        /* the number of the first sample in this epoch */
-    size_t count;          /* of samples; the last batch may have fewer; 0 at the end */
-    void *const *inputs;   /* for each input: the samples one after another */
-    const int64_t *labels; /* NULL where there are none */
+    uint64_t first;          /* the number of the first sample in this epoch */
+    size_t count;            /* of samples; the last batch may have fewer; 0 at the end */
+    void *const *inputs;     /* for each input: the samples one after another */
+    const int64_t *labels;   /* NULL where there are none */
+    const uint64_t *samples; /* their numbers at their source, below dataset_source_count() */
 } loader_batch;
 
 /* Starts on epoch 0. The dataset must outlive the loader; `inputs` need not, and extents that are

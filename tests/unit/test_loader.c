@@ -3,6 +3,7 @@
 
 #include <time.h>
 
+#include "data/dataset_order.h"
 #include "data/loader.h"
 
 enum { SAMPLES = 53 };
@@ -39,7 +40,8 @@ static dataset *open_numbers(bool shuffled, uint64_t limit)
 }
 
 /* Reads an epoch to its end; the labels in their order. */
-static void read_epoch(loader *loader, size_t batch, uint64_t count, int64_t *labels)
+static void read_epoch(const dataset *data, loader *loader, size_t batch, uint64_t count,
+                       int64_t *labels)
 {
     uint64_t done = 0;
     loader_batch out;
@@ -52,6 +54,7 @@ static void read_epoch(loader *loader, size_t batch, uint64_t count, int64_t *la
         const float *x = out.inputs[0];
         for (size_t i = 0; i < out.count; i++) {
             labels[done++] = out.labels[i];
+            assert_int_equal(out.labels[i], dataset_label_source(data, out.samples[i]));
             assert_true(x[2 * i] == (float)out.labels[i] && x[2 * i + 1] == -x[2 * i]);
         }
     }
@@ -76,7 +79,7 @@ static void every_number_of_threads(void **state)
                     assert_int_equal(loader_inputs(loader)->shape[0], 2);
                     if (epoch)
                         assert_ok(loader_restart(loader, epoch));
-                    read_epoch(loader, batches[b], SAMPLES, first ? expected : labels);
+                    read_epoch(data, loader, batches[b], SAMPLES, first ? expected : labels);
                     if (!first)
                         assert_memory_equal(labels, expected, sizeof labels);
                     first = false;
@@ -100,7 +103,7 @@ static void epochs(void **state)
         int64_t orders[4][20];
         for (uint64_t epoch = 0; epoch < 4; epoch++) {
             assert_ok(loader_restart(loader, epoch % 3));
-            read_epoch(loader, 6, 20, orders[epoch]);
+            read_epoch(data, loader, 6, 20, orders[epoch]);
         }
         assert_memory_equal(orders[0], orders[3], sizeof *orders);
         int in_first[SAMPLES] = {0}, in_second[SAMPLES] = {0};
@@ -131,7 +134,7 @@ static void left_early(void **state)
             if (taken == 3) { /* and begun anew in the middle */
                 int64_t labels[SAMPLES];
                 assert_ok(loader_restart(loader, 0));
-                read_epoch(loader, 4, SAMPLES, labels);
+                read_epoch(data, loader, 4, SAMPLES, labels);
             }
             loader_close(loader);
         }

@@ -2,6 +2,7 @@
  * and finite differences, checkpoints and logs. */
 #include "testing.h"
 
+#include "method/train/answers.h"
 #include "method/train/checkpoint.h"
 #include "method/train/objective.h"
 #include "method/train/optimizer.h"
@@ -198,6 +199,28 @@ static void values(void **state)
     objective_free(&o);
 }
 
+static void answers_are_kept(void **state)
+{
+    (void)state;
+    static const uint64_t first[] = {4, 0, 3}, second[] = {1, 2}, mixed[] = {3, 1, 4};
+    static const float given[] = {40, 41, 0, 1, 30, 31}, more[] = {10, 11, 20, 21};
+    static const float expected[] = {30, 31, 10, 11, 40, 41};
+    answers answers;
+    assert_ok(answers_new(5, 2, 3, &answers));
+    assert_null(answers_find(&answers, first, 3));
+    answers_keep(&answers, first, 3, given);
+    assert_memory_equal(answers_find(&answers, first, 3), given, sizeof given);
+    assert_null(answers_find(&answers, mixed, 3));
+    answers_keep(&answers, second, 2, more);
+    assert_memory_equal(answers_find(&answers, mixed, 3), expected, sizeof expected);
+    answers_free(&answers);
+    /* Too many: nothing is kept, and nothing is written anywhere. */
+    assert_ok(answers_new(ANSWERS_MOST_BYTES / 8 + 1, 2, 3, &answers));
+    answers_keep(&answers, first, 3, given);
+    assert_null(answers_find(&answers, first, 3));
+    answers_free(&answers);
+}
+
 /* ---------------------------------------------------------------- files */
 
 static void checkpoints(void **state)
@@ -280,8 +303,9 @@ static void logs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(optimizers), cmocka_unit_test(schedules),   cmocka_unit_test(losses),
-        cmocka_unit_test(values),     cmocka_unit_test(checkpoints), cmocka_unit_test(logs),
+        cmocka_unit_test(optimizers),       cmocka_unit_test(schedules),   cmocka_unit_test(losses),
+        cmocka_unit_test(values),           cmocka_unit_test(checkpoints), cmocka_unit_test(logs),
+        cmocka_unit_test(answers_are_kept),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

@@ -30,6 +30,7 @@ void network_free(network *it)
     gradients_free(it->student);
     pal_session_free(it->teacher);
     objective_free(&it->objective);
+    answers_free(&it->answers);
     free(it->targets);
     *it = (network){0};
 }
@@ -81,6 +82,18 @@ pal_status network_plan(network *it, const feed *feed, const bool *changes, cons
     return status;
 }
 
+static size_t answer_width(const network *it)
+{
+    return it->objective.places * it->objective.width;
+}
+
+pal_status network_remember(network *it, const feed *feed)
+{
+    size_t count;
+    return answers_new(feed_samples(feed), answer_width(it),
+                       (size_t)feed_inputs(feed, &count)[0].shape[0], &it->answers);
+}
+
 /* ---------------------------------------------------------------- running */
 
 pal_status network_run(network *it, const feed_batch *batch, uint64_t run)
@@ -107,6 +120,18 @@ static pal_status ask_teacher(network *it, const feed_batch *batch, const float 
     return status;
 }
 
+/* The same for samples of training. */
+static pal_status recall_teacher(network *it, const feed_batch *batch, const float **out)
+{
+    *out = answers_find(&it->answers, batch->samples, batch->count);
+    if (*out)
+        return PAL_OK;
+    pal_status status = ask_teacher(it, batch, out);
+    if (!status && *out)
+        answers_keep(&it->answers, batch->samples, batch->count, *out);
+    return status;
+}
+
 static pal_status targets_of(network *it, const feed_batch *batch, size_t sample,
                              const int64_t **out)
 {
@@ -122,7 +147,7 @@ static pal_status targets_of(network *it, const feed_batch *batch, size_t sample
 pal_status network_learn(network *it, const feed_batch *batch, double samples, double *loss)
 {
     plan *plan = gradients_plan(it->student);
-    const size_t each = it->objective.places * it->objective.width;
+    const size_t each = answer_width(it);
     const float *output = plan_model_output(plan, it->output)->data, *teacher;
     for (size_t i = 0; i < gradients_graph(it->student)->output_count; i++) {
         const buffer *gradient = plan_output_gradient(plan, i);
@@ -130,7 +155,7 @@ pal_status network_learn(network *it, const feed_batch *batch, double samples, d
             memset(gradient->data, 0, gradient->bytes);
     }
     float *gradient = plan_output_gradient(plan, it->output)->data;
-    pal_status status = ask_teacher(it, batch, &teacher);
+    pal_status status = recall_teacher(it, batch, &teacher);
     for (size_t s = 0; !status && s < batch->count; s++) {
         const int64_t *targets;
         status = targets_of(it, batch, s, &targets);
@@ -195,7 +220,7 @@ static size_t best_of(const float *scores, size_t count)
 static pal_status score_batch(network *it, pal_session *student, const feed_batch *batch,
                               network_score *to, double *squares)
 {
-    const size_t each = it->objective.places * it->objective.width, width = it->objective.width;
+    const size_t each = answer_width(it), width = it->objective.width;
     const float *teacher = NULL;
     pal_status status = pal_session_run(student, batch->inputs, batch->input_count);
     if (!status)

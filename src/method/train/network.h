@@ -5,6 +5,7 @@
 
 #include "engine/gradient.h"
 #include "method/feed.h"
+#include "method/train/answers.h"
 #include "method/train/objective.h"
 #include "method/train/parameters.h"
 #include "method/train/statistics.h"
@@ -14,6 +15,7 @@ typedef struct network {
     int threads;
     pal_session *teacher;
     bool asks_teacher;
+    answers answers; /* of the teacher, to samples of training; empty where these are augmented */
     gradients *student;
     size_t output; /* its number */
     objective objective;
@@ -26,6 +28,8 @@ pal_status network_open(pal_model *model, const char *output, int threads, netwo
  */
 pal_status network_plan(network *it, const feed *feed, const bool *changes, const recipe *recipe,
                         uint64_t seed);
+/* Samples of training are the same in every epoch, so that the teacher is asked once for each. */
+pal_status network_remember(network *it, const feed *feed);
 void network_free(network *it);
 
 /* Runs the student forward; `run` numbers all that is ever run (dropout draws by it). */

@@ -113,6 +113,8 @@ static pal_status prepare(pal_trainer *it, const method_settings *method, const 
         status = open_feeds(it, (size_t)method->batch);
     if (!status)
         status = plan_network(it, &roles);
+    if (!status && !augmentation_is_any(&it->augmentation))
+        status = network_remember(&it->network, it->feed);
     if (!status)
         status = statistics_new(&it->compression, it->network.student, &it->statistics);
     if (!status) {

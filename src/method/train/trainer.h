@@ -5,6 +5,7 @@
  *   samples.c        which samples are trained on, and which are held back
  *   start.c          palettes that training begins with, and weights that belong to them
  *   network.c        the network that is trained, and the float one that it learns from
+ *   answers.c        what the float one said of each sample
  *   objective.c      the loss
  *   trainable.c      which weights may change
  *   parameters.c     those weights, and the layers of differentiable k-means before them

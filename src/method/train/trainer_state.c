@@ -63,6 +63,9 @@ static pal_status list_pieces(pal_trainer *it, pieces *to)
     *to = (pieces){0};
     put(to, &it->step, sizeof it->step);
     put_parameters(to, &it->parameters);
+    put(to, it->network.answers.values,
+        it->network.answers.samples * it->network.answers.width * sizeof(float));
+    put(to, it->network.answers.known, it->network.answers.samples);
     put(to, it->centroids, it->centroid_count * sizeof *it->centroids);
     for (size_t i = 0; i < it->statistics.count; i++) {
         const norm_statistics *norm = &it->statistics.norms[i];
