@@ -1,12 +1,13 @@
 /* Trains a model on one batch that does not change, as many steps as it is told: forward, cross
  * entropy, backward, SGD with momentum. bench/training_step.py drives this beside PyTorch.
  *
- *   training_step MODEL BATCH THREADS [profile]
+ *   training_step MODEL BATCH THREADS [none|cheap|all] [profile]
  *
  * Each line of standard input is a number of steps; the answer is the seconds that they took, the
  * processor time, and the loss before the last of them. The last line is the process's peak memory
- * in bytes. With `profile` ten steps are run, and the time of each kind of step of the plan is
- * listed. */
+ * in bytes, and that of the plan's activations. The fourth argument says what the way back computes
+ * again. With `profile` ten steps are run, and the time of each kind of step of the plan is listed.
+ */
 #include <math.h>
 #include <palettize.h>
 #include <stdio.h>
@@ -46,7 +47,8 @@ static double processor_time(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-static pal_status open_training(training *t, const char *path, int64_t batch, int threads)
+static pal_status open_training(training *t, const char *path, int64_t batch, int threads,
+                                recompute_kind recompute)
 {
     pal_status status = pal_model_open(path, &t->model);
     if (!status)
@@ -69,7 +71,8 @@ static pal_status open_training(training *t, const char *path, int64_t batch, in
                                                .weight_count = count,
                                                .threads = threads,
                                                .training = true,
-                                               .weights_change = true},
+                                               .weights_change = true,
+                                               .recompute = recompute},
                            &t->gradients);
     free(all);
     if (status)
@@ -216,11 +219,17 @@ int main(int argc, char **argv)
 {
     training t = {0};
     if (argc < 4)
-        return fprintf(stderr, "usage: training_step MODEL BATCH THREADS [profile]\n"), 2;
-    pal_status status = open_training(&t, argv[1], atol(argv[2]), atoi(argv[3]));
-    if (!status && argc > 4)
+        return fprintf(stderr,
+                       "usage: training_step MODEL BATCH THREADS [none|cheap|all] [profile]\n"),
+               2;
+    const bool profiles = strcmp(argv[argc - 1], "profile") == 0;
+    const recompute_kind recompute = strcmp(argc > 4 ? argv[4] : "", "cheap") == 0 ? RECOMPUTE_CHEAP
+                                     : strcmp(argc > 4 ? argv[4] : "", "all") == 0 ? RECOMPUTE_ALL
+                                                                                   : RECOMPUTE_NONE;
+    pal_status status = open_training(&t, argv[1], atol(argv[2]), atoi(argv[3]), recompute);
+    if (!status && profiles)
         status = profile(&t);
-    for (long steps; !status && argc == 4 && scanf("%ld", &steps) == 1;) {
+    for (long steps; !status && !profiles && scanf("%ld", &steps) == 1;) {
         double loss = 0;
         const double started = now(), used = processor_time();
         for (long i = 0; !status && i < steps; i++)
@@ -232,7 +241,8 @@ int main(int argc, char **argv)
         return fprintf(stderr, "%s\n", pal_error_message()), 1;
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    printf("%llu\n", (unsigned long long)usage.ru_maxrss * 1024);
+    printf("%llu %llu\n", (unsigned long long)usage.ru_maxrss * 1024,
+           (unsigned long long)plan_activation_bytes(t.plan));
     close_training(&t);
     return 0;
 }

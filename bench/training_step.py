@@ -115,7 +115,7 @@ def measure(options, name, batch):
         for contender in contenders if turn % 2 else contenders[::-1]:
             took = contender.run(options.steps)
             least[contender] = [min(a, b / options.steps) for a, b in zip(least[contender], took)]
-    (peak,), (before, its_peak) = ours.stop(), its.stop()
+    (peak, _), (before, its_peak) = ours.stop(), its.stop()
     (fast, used), (other, its_used) = least[ours], least[its]
     print(f"{name:<14}{batch:>6}{1e3 * fast:>9.1f}{1e3 * other:>9.1f}{fast / other:>7.2f}"
           f"{1e3 * used:>8.1f}{1e3 * its_used:>8.1f}{used / its_used:>7.2f}{peak / MIB:>10.0f}{its_peak / MIB:>9.0f}"

@@ -65,7 +65,8 @@ static pal_status make_plan(gradients *it, const gradient_options *options, size
                                     .training = options->training,
                                     .fixed_statistics = options->fixed_statistics,
                                     .seed = options->seed,
-                                    .weights_change = options->weights_change},
+                                    .weights_change = options->weights_change,
+                                    .recompute = options->recompute},
                     &it->plan);
 }
 

@@ -16,6 +16,7 @@ typedef struct gradient_options {
     /* Of plan_options; `training` also keeps dropout in the graph. */
     bool training, fixed_statistics;
     uint64_t seed;
+    recompute_kind recompute;
 } gradient_options;
 
 typedef struct gradients gradients;

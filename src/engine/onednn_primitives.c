@@ -658,9 +658,11 @@ pal_status onednn_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n,
 
 /* ---------------------------------------------------------------- running */
 
+/* Buffers are looked for in the step, so that another step may run the same on others. */
 typedef struct primitive_run {
     onednn_primitive *primitive;
-    buffer *roles[ONEDNN_ROLE_COUNT];
+    enum place { NOWHERE, IN_READS, IN_WRITES, IN_SCRATCH } places[ONEDNN_ROLE_COUNT];
+    unsigned char numbers[ONEDNN_ROLE_COUNT]; /* among the step's reads, or writes */
 } primitive_run;
 
 static void release_run(void *state)
@@ -698,58 +700,59 @@ pal_status onednn_execute(onednn_primitive *p, void *const data[ONEDNN_ROLE_COUN
     return status ? status : onednn_check(failed, "primitive");
 }
 
+static const buffer *in_role(const step *step, size_t role)
+{
+    const primitive_run *run = step->state;
+    switch (run->places[role]) {
+    case IN_READS: return step->reads[run->numbers[role]];
+    case IN_WRITES: return step->writes[run->numbers[role]];
+    case IN_SCRATCH: return step->scratch;
+    case NOWHERE: break;
+    }
+    return NULL;
+}
+
 static pal_status run_primitive(const step *step)
 {
     const primitive_run *run = step->state;
     void *data[ONEDNN_ROLE_COUNT] = {0};
     /* ONEDNN_SUM: what is added has to be where the result will be. It is, if the plan let the
      * result take its memory. */
-    const buffer *dst = run->roles[ONEDNN_DST], *before = run->roles[ONEDNN_BEFORE];
+    const buffer *dst = in_role(step, ONEDNN_DST), *before = in_role(step, ONEDNN_BEFORE);
     if (run->primitive->sums && before->data != dst->data)
         memcpy(dst->data, before->data, dst->bytes);
-    for (size_t role = 0; role < ONEDNN_ROLE_COUNT; role++)
-        data[role] = run->roles[role] ? run->roles[role]->data : NULL;
+    for (size_t role = 0; role < ONEDNN_ROLE_COUNT; role++) {
+        const buffer *buffer = in_role(step, role);
+        data[role] = buffer ? buffer->data : NULL;
+    }
     return onednn_execute(run->primitive, data);
 }
 
 /* What the plan is to know of a step: reads, writes, scratch. What a sum adds comes first. */
-static pal_status list_buffers(step *s, const primitive_run *run)
+static pal_status list_buffers(plan *plan, step *s, primitive_run *run, buffer *const *roles)
 {
     const onednn_primitive *p = run->primitive;
     size_t reads = 0, writes = 0;
     for (size_t role = 0; role < ONEDNN_ROLE_COUNT; role++) {
-        buffer *b = run->roles[role];
-        if (!b || role == ONEDNN_SCRATCH)
+        const bool wanted = p->memories[role] || (role == ONEDNN_BEFORE && p->sums);
+        if (!wanted || role == ONEDNN_SCRATCH)
             continue;
+        if (!roles[role])
+            return fail(PAL_ERROR_UNSUPPORTED, "a primitive lacks its operand %zu", role);
         if (reads == STEP_MAX_BUFFERS || writes == STEP_MAX_BUFFERS)
             return fail(PAL_ERROR_UNSUPPORTED, "too many operands");
-        if (gives(p, role))
-            s->writes[writes++] = b;
-        else
-            s->reads[reads++] = b;
+        const bool given = gives(p, role);
+        run->places[role] = given ? IN_WRITES : IN_READS;
+        run->numbers[role] = (unsigned char)(given ? writes : reads);
+        *(given ? &s->writes[writes++] : &s->reads[reads++]) = roles[role];
     }
     s->in_place = p->sums;
-    s->scratch = run->roles[ONEDNN_SCRATCH];
-    return PAL_OK;
-}
-
-static pal_status make_run(plan *plan, onednn_primitive *p, buffer *const *roles,
-                           primitive_run *run)
-{
-    run->primitive = p;
-    for (size_t role = 0; role < ONEDNN_ROLE_COUNT; role++) {
-        const bool wanted = p->memories[role] || (role == ONEDNN_BEFORE && p->sums);
-        if (!wanted)
-            continue;
-        run->roles[role] = roles[role];
-        if (!roles[role] && role != ONEDNN_SCRATCH)
-            return fail(PAL_ERROR_UNSUPPORTED, "a primitive lacks its operand %zu", role);
-    }
     const size_t bytes = onednn_bytes(p, ONEDNN_SCRATCH);
-    const int64_t elements = (int64_t)((bytes + 3) / 4);
-    return bytes ? plan_new_temporary(plan, GRAPH_FLOAT, 1, &elements, NULL, 0,
-                                      &run->roles[ONEDNN_SCRATCH])
-                 : PAL_OK;
+    if (!bytes)
+        return PAL_OK;
+    run->places[ONEDNN_SCRATCH] = IN_SCRATCH;
+    return plan_new_temporary(plan, GRAPH_FLOAT, 1, &(int64_t){(int64_t)((bytes + 3) / 4)}, NULL, 0,
+                              &s->scratch);
 }
 
 pal_status onednn_add_step(plan *plan, const graph_node *node, const char *what,
@@ -761,15 +764,11 @@ pal_status onednn_add_step(plan *plan, const graph_node *node, const char *what,
         onednn_primitive_free(primitive);
         return fail_memory("for a step");
     }
-    pal_status status = make_run(plan, primitive, roles, run);
-    if (status) {
-        release_run(run);
-        return status;
-    }
+    run->primitive = primitive;
     step *s = plan_add_step(plan, node, what, run_primitive, run, release_run);
     if (!s)
         return PAL_ERROR_MEMORY;
     if (added)
         *added = s;
-    return list_buffers(s, run);
+    return list_buffers(plan, s, run, roles);
 }

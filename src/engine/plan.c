@@ -76,6 +76,7 @@ static buffer *add_buffer(plan *plan, graph_type type, size_t rank, const int64_
                    : layout ? layout_bytes(layout)
                             : (size_t)added->elements * graph_type_size(type);
     added->first = SIZE_MAX;
+    added->number = plan->buffer_count;
     plan->buffers[plan->buffer_count++] = added;
     return added;
 }
@@ -362,6 +363,8 @@ pal_status plan_new(const graph *graph, const plan_options *options, plan **out)
     plan->forward_count = plan->step_count;
     if (!status && options->wanted)
         status = plan_make_backward(plan);
+    if (!status && options->wanted && options->recompute)
+        status = plan_recompute(plan);
     if (!status)
         status = plan_lay_out(plan);
     if (!status)

@@ -29,6 +29,7 @@ typedef struct buffer {
     struct buffer *base;  /* whose memory this one shares (a reshape's), or NULL */
     /* Memory planning: the first step that writes it and the last that needs it. */
     size_t first, last, offset;
+    size_t number; /* among the plan's buffers */
     bool pinned; /* an input or output of the model, or a gradient that is asked for: own memory */
     void *owned; /* a constant's memory, if it is the plan's */
 } buffer;
@@ -39,17 +40,29 @@ typedef struct step {
     const char *what; /* for profiles: "convolution", "reorder" */
     const graph_node *node;
     pal_status (*run)(const struct step *step);
-    void *state;                                                /* the kernel's own */
+    /* The same where what the step wrote to pinned buffers is still there, and need not be written
+     * again. NULL: run(). */
+    pal_status (*repeat)(const struct step *step);
+    /* The kernel's own. It holds no buffers: those are the step's, so that a second step with the
+     * same state can do the same with others (plan_recompute.c). */
+    void *state;
     void (*release)(void *state);                               /* frees it; may be NULL */
     buffer *reads[STEP_MAX_BUFFERS], *writes[STEP_MAX_BUFFERS]; /* NULL where there is none */
     buffer **more; /* beyond STEP_MAX_BUFFERS reads, as for concat; in the plan's arena */
     size_t more_count;
     buffer *scratch; /* memory for the time of the step, or NULL */
     bool in_place;   /* writes[0] may be given the memory of reads[0] if nobody needs that later */
-    bool backward;
+    bool costly;     /* takes much longer than its buffers take to be read and written */
 } step;
 
 typedef struct plan plan;
+
+/* What the way back computes again instead of finding it kept. */
+typedef enum recompute_kind {
+    RECOMPUTE_NONE,
+    RECOMPUTE_CHEAP, /* all but what costly steps gave */
+    RECOMPUTE_ALL,
+} recompute_kind;
 
 typedef struct plan_options {
     int threads;
@@ -63,6 +76,9 @@ typedef struct plan_options {
      * their squares, over all runs. 0: the gradient of the whole batch, of each run. */
     size_t samples;
     bool weights_change; /* wanted constants are variables: see plan_variable() */
+    /* With `wanted`: saves activations for some more work; the results are the same bits. Inputs
+     * and variables must then stay as they are from a run to the end of its way back. */
+    recompute_kind recompute;
 } plan_options;
 
 /* ---------------------------------------------------------------- for kernels, while planning */

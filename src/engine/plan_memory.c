@@ -15,25 +15,26 @@ static size_t aligned(size_t bytes)
     return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
-typedef void (*buffer_visit)(buffer *buffer, size_t at);
-
-static void visit_buffers(const step *step, size_t at, buffer_visit visit)
+void visit_reads(const step *step, size_t at, root_visit *visit, void *to)
 {
-    for (size_t b = 0; b < STEP_MAX_BUFFERS; b++) {
+    for (size_t b = 0; b < STEP_MAX_BUFFERS; b++)
         if (step->reads[b])
-            visit(buffer_root(step->reads[b]), at);
-        if (step->writes[b])
-            visit(buffer_root(step->writes[b]), at);
-    }
+            visit(to, step, at, buffer_root(step->reads[b]));
     for (size_t b = 0; b < step->more_count; b++)
         if (step->more[b])
-            visit(buffer_root(step->more[b]), at);
-    if (step->scratch)
-        visit(buffer_root(step->scratch), at);
+            visit(to, step, at, buffer_root(step->more[b]));
 }
 
-static void live_at(buffer *buffer, size_t at)
+void visit_writes(const step *step, size_t at, root_visit *visit, void *to)
 {
+    for (size_t b = 0; b < STEP_MAX_BUFFERS; b++)
+        if (step->writes[b])
+            visit(to, step, at, buffer_root(step->writes[b]));
+}
+
+static void live_at(void *to, const step *step, size_t at, buffer *buffer)
+{
+    (void)to, (void)step;
     if (buffer->first == SIZE_MAX)
         buffer->first = at;
     buffer->last = at;
@@ -128,15 +129,56 @@ static pal_status give_pinned(buffer *buffer)
     return PAL_OK;
 }
 
+static void find_lives(plan *plan)
+{
+    for (size_t i = 0; i < plan->step_count; i++) {
+        const step *step = &plan->steps[i];
+        visit_reads(step, i, live_at, NULL);
+        visit_writes(step, i, live_at, NULL);
+        if (step->scratch)
+            live_at(NULL, step, i, buffer_root(step->scratch));
+    }
+    merge_in_place(plan);
+}
+
+pal_status plan_most_alive(plan *plan, size_t *bytes)
+{
+    /* What begins before a step and what has ended, as a sum that wraps around. */
+    size_t *change = mem_zeroed(plan->step_count + 1, sizeof *change);
+    buffer **bases = mem_array(plan->buffer_count, sizeof *bases);
+    pal_status status = change && bases ? PAL_OK : fail_memory("a plan");
+    for (size_t i = 0; !status && i < plan->buffer_count; i++)
+        bases[i] = plan->buffers[i]->base;
+    if (!status)
+        find_lives(plan);
+    for (size_t i = 0; !status && i < plan->buffer_count; i++) {
+        buffer *buffer = plan->buffers[i];
+        if (!buffer->base && !buffer->constant && !buffer->pinned && buffer->first != SIZE_MAX) {
+            change[buffer->first] += aligned(buffer->bytes);
+            change[buffer->last + 1] -= aligned(buffer->bytes);
+        }
+        buffer->first = SIZE_MAX;
+        buffer->last = 0;
+    }
+    for (size_t i = 0; !status && i < plan->buffer_count; i++)
+        plan->buffers[i]->base = bases[i];
+    *bytes = 0;
+    for (size_t i = 0, alive = 0; !status && i < plan->step_count; i++) {
+        alive += change[i];
+        *bytes = alive > *bytes ? alive : *bytes;
+    }
+    free(change);
+    free(bases);
+    return status;
+}
+
 pal_status plan_lay_out(plan *plan)
 {
     pal_status status = PAL_OK;
     placing placing = {mem_array(plan->buffer_count, sizeof *placing.list), 0};
     if (!placing.list)
         return fail_memory("a plan");
-    for (size_t i = 0; i < plan->step_count; i++)
-        visit_buffers(&plan->steps[i], i, live_at);
-    merge_in_place(plan);
+    find_lives(plan);
     for (size_t i = 0; !status && i < plan->buffer_count; i++) {
         buffer *buffer = plan->buffers[i];
         if (buffer->base || buffer->constant)

@@ -52,6 +52,11 @@ struct plan {
 /* The buffer whose memory this one uses. */
 buffer *buffer_root(buffer *buffer);
 
+/* Calls `visit` with the root of each buffer that a step, number `at`, reads or writes. */
+typedef void root_visit(void *to, const step *step, size_t at, buffer *root);
+void visit_reads(const step *step, size_t at, root_visit *visit, void *to);
+void visit_writes(const step *step, size_t at, root_visit *visit, void *to);
+
 /* Appends the step that runs a reorder, whose state it takes over. */
 pal_status plan_add_reorder(plan *plan, void *state, buffer *from, buffer *to);
 
@@ -61,7 +66,14 @@ pal_status plan_make_backward(plan *plan);
 pal_status plan_find_wants(plan *plan);
 void plan_free_gradients(plan *plan);
 
+/* Rewrites the list of steps such that the way back computes again what options.recompute says
+ * (plan_recompute.c). */
+pal_status plan_recompute(plan *plan);
+
 /* Memory for everything that lives between steps: lifetimes, in-place steps, offsets. */
 pal_status plan_lay_out(plan *plan);
+/* The most bytes that any step finds alive, which the memory laid out comes close to. Leaves the
+ * plan as it was. */
+pal_status plan_most_alive(plan *plan, size_t *bytes);
 
 #endif

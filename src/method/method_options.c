@@ -248,6 +248,16 @@ static const row table[] = {
      0,
      0x1p20,
      D},
+    {{"recompute", "WHAT", "none", "none|cheap|all",
+      "What the way back computes again instead of finding it kept, so that training takes less "
+      "memory; the result is the same, byte for byte. cheap: all but the results of convolutions "
+      "and other products, for about half of the memory of activations and hardly more time. all: "
+      "those as well, for a third or less, and up to a third more time."},
+     VALUE_CHOICE,
+     FIELD(recipe.recompute),
+     0,
+     0,
+     D},
     {{"statistics", "N", "50", NULL,
       "Batches on which the means and variances of batch norms are taken for the network as it "
       "will be written; 0 keeps the running ones of training."},

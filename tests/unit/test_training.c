@@ -285,6 +285,32 @@ static void resumed(void **state)
     run_end(&r);
 }
 
+/* What the way back computes again leaves the file as it is, and a run may go on with another
+ * choice of it. */
+static void recomputed(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"none", "cheap", "all"};
+    const char *checkpoint = in("recomputed");
+    run r;
+    for (int kind = 0; kind < 3; kind++) {
+        run_begin(&r, MODEL, "2",
+                  (const char *const[]){"recompute", kinds[kind], "checkpoint", checkpoint,
+                                        "checkpoint_steps", "3", NULL});
+        run_steps(&r, 3);
+        if (kind) {
+            run_end(&r);
+            run_begin(
+                &r, MODEL, "2",
+                (const char *const[]){"recompute", kinds[3 - kind], "resume", checkpoint, NULL});
+        }
+        run_steps(&r, 100);
+        run_finish(&r, kind ? in("recomputed.onnx") : in("kept.onnx"));
+        if (kind)
+            assert_same_files(in("kept.onnx"), in("recomputed.onnx"));
+    }
+}
+
 static void not_finite(void **state)
 {
     (void)state;
@@ -334,9 +360,11 @@ static void refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(learns),  cmocka_unit_test(micro_batches), cmocka_unit_test(packages),
-        cmocka_unit_test(forms),   cmocka_unit_test(resumed),       cmocka_unit_test(not_finite),
-        cmocka_unit_test(refused), cmocka_unit_test(starts),        cmocka_unit_test(never_worse),
+        cmocka_unit_test(learns),      cmocka_unit_test(micro_batches),
+        cmocka_unit_test(packages),    cmocka_unit_test(forms),
+        cmocka_unit_test(resumed),     cmocka_unit_test(not_finite),
+        cmocka_unit_test(refused),     cmocka_unit_test(starts),
+        cmocka_unit_test(never_worse), cmocka_unit_test(recomputed),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

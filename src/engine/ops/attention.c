@@ -275,6 +275,7 @@ static pal_status forward(plan *plan, const graph_node *node)
     memcpy(added->reads, step.reads, sizeof step.reads);
     added->writes[0] = step.writes[0];
     added->scratch = scratch;
+    added->costly = true;
     return PAL_OK;
 }
 

@@ -200,7 +200,8 @@ static void combine_and_scale(const job *j, int64_t channel)
     scale_channel(j, channel);
 }
 
-static pal_status run_forward(const step *step)
+/* `measures`: mean and variance are to be found, and are not there. */
+static pal_status normalise(const step *step, bool measures)
 {
     job j = job_of(step);
     const bool of_batch = j.it->of_batch;
@@ -213,11 +214,23 @@ static pal_status run_forward(const step *step)
     j.shift = data_of(step->reads[READ_SHIFT]);
     j.mean = data_of(of_batch ? step->writes[WRITE_MEAN] : step->reads[READ_MEAN]);
     j.variance = data_of(of_batch ? step->writes[WRITE_VARIANCE] : step->reads[READ_VARIANCE]);
-    run_passes(&j, of_batch ? moments_of_part : NULL, of_batch ? combine_and_scale : scale_channel,
+    run_passes(&j, measures ? moments_of_part : NULL, measures ? combine_and_scale : scale_channel,
                apply_to_part);
     if (y->layout && y->bytes != y->elements * sizeof(float))
         layout_clear_padding(y->layout, y->data);
     return PAL_OK;
+}
+
+static pal_status run_forward(const step *step)
+{
+    const batch_norm *it = step->state;
+    return normalise(step, it->of_batch);
+}
+
+/* The statistics that the batch was found to have are pinned. */
+static pal_status repeat_forward(const step *step)
+{
+    return normalise(step, false);
 }
 
 /* What both ways have in common: x as it is looked at, and what is fused. *added: the value that is
@@ -286,6 +299,7 @@ pal_status batch_norm_training(plan *plan, const graph_node *node)
     step *step = plan_add_step(plan, node, "batch norm", run_forward, it, NULL);
     if (!step)
         return PAL_ERROR_MEMORY;
+    step->repeat = repeat_forward;
     step->reads[READ_X] = x;
     step->reads[READ_SCALE] = scale;
     step->reads[READ_SHIFT] = shift;

@@ -257,7 +257,11 @@ static pal_status forward(plan *plan, const graph_node *node)
 {
     einsum *it;
     pal_status status = describe(plan, node, &it);
-    return status ? status : plan_simple(plan, node, "einsum", run, it, NULL);
+    if (!status)
+        status = plan_simple(plan, node, "einsum", run, it, NULL);
+    if (!status)
+        plan_last_step(plan)->costly = true;
+    return status;
 }
 
 /* ---------------------------------------------------------------- the way back */

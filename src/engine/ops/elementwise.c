@@ -126,8 +126,8 @@ static pal_status forward_unary(plan *plan, const graph_node *node)
 typedef struct binary_state {
     binary_loop loop;
     broadcast broadcast;
-    buffer *a, *b;
-    layout *made[2]; /* for operands that were brought to the order of the result */
+    bool second_first; /* of the step's reads, the second is the first operand */
+    layout *made[2];   /* for operands that were brought to the order of the result */
 } binary_state;
 
 static void release_binary(void *state)
@@ -142,8 +142,9 @@ static pal_status run_two(const step *step)
 {
     const binary_state *s = step->state;
     const buffer *y = step->writes[0];
-    broadcast_binary(&s->broadcast, s->loop, y->data, graph_type_size(y->type), s->a->data,
-                     s->b->data, graph_type_size(s->a->type));
+    const buffer *a = step->reads[s->second_first], *b = step->reads[!s->second_first];
+    broadcast_binary(&s->broadcast, s->loop, y->data, graph_type_size(y->type), a->data, b->data,
+                     graph_type_size(a->type));
     clear_padding(y);
     return PAL_OK;
 }
@@ -215,6 +216,7 @@ static pal_status binary_step(plan *plan, const graph_node *node, binary_kind ki
     const bool floats = type == GRAPH_FLOAT && result->type == GRAPH_FLOAT;
     const layout *order = y ? y->layout : floats ? order_of(plan, result, values, 2) : NULL;
     layout_physical physical;
+    buffer *a, *b;
     binary_state *s = mem_zeroed(1, sizeof *s);
     if (!s)
         return fail_memory("for a step");
@@ -223,15 +225,15 @@ static pal_status binary_step(plan *plan, const graph_node *node, binary_kind ki
     if (!s->loop || !layout_describe(order, result->rank, result->shape, &physical))
         status = fail(PAL_ERROR_UNSUPPORTED, "the function does not exist for this type");
     if (!status && y) {
-        s->a = y;
+        a = y;
         strides_over(&physical, &physical, result->rank, s->broadcast.stride[0]);
     } else if (!status) {
         status = take_operand(plan, values[0], order, &physical, result->rank, &s->made[0],
-                              s->broadcast.stride[0], &s->a);
+                              s->broadcast.stride[0], &a);
     }
     if (!status)
         status = take_operand(plan, values[1], order, &physical, result->rank, &s->made[1],
-                              s->broadcast.stride[1], &s->b);
+                              s->broadcast.stride[1], &b);
     if (!status && !y)
         status = plan_new_buffer(plan, node->outputs[0], order, &y);
     if (status || y->elements == 0) {
@@ -246,11 +248,11 @@ static pal_status binary_step(plan *plan, const graph_node *node, binary_kind ki
     if (!step)
         return PAL_ERROR_MEMORY;
     /* Either may be written over, if it has the result's shape. */
-    const bool second_first = s->a->bytes != y->bytes;
-    step->reads[0] = second_first ? s->b : s->a;
-    step->reads[1] = second_first ? s->a : s->b;
+    s->second_first = a->bytes != y->bytes;
+    step->reads[s->second_first] = a;
+    step->reads[!s->second_first] = b;
     step->writes[0] = y;
-    step->in_place = s->a != y && step->reads[0]->bytes == y->bytes;
+    step->in_place = a != y && step->reads[0]->bytes == y->bytes;
     return PAL_OK;
 }
 

@@ -89,7 +89,11 @@ static pal_status add_primitive(plan *plan, const graph_node *node, const posted
         return status;
     }
     roles[ONEDNN_DST] = *result;
-    return onednn_add_step(plan, node, posted->what, primitive, roles, NULL);
+    step *step;
+    status = onednn_add_step(plan, node, posted->what, primitive, roles, &step);
+    if (!status)
+        step->costly = true;
+    return status;
 }
 
 /* Better no post-operations than an implementation that is slow for their sake. *taken: the

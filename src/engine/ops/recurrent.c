@@ -341,9 +341,11 @@ static pal_status forward(plan *plan, const graph_node *node)
     status = plan_new_temporary(plan, GRAPH_FLOAT, 1, &room, NULL, 0, &scratch);
     if (!status)
         status = plan_simple(plan, node, "recurrent", run, it, NULL);
-    if (!status)
-        plan_last_step(plan)->scratch = scratch;
-    return status;
+    if (status)
+        return status;
+    plan_last_step(plan)->scratch = scratch;
+    plan_last_step(plan)->costly = true;
+    return PAL_OK;
 }
 
 const op_kernel kernel_lstm = {forward, recurrent_back};

@@ -72,7 +72,8 @@ pal_status network_plan(network *it, const feed *feed, const bool *changes, cons
                                       .threads = it->threads,
                                       .weights_change = true,
                                       .training = true,
-                                      .seed = seed};
+                                      .seed = seed,
+                                      .recompute = recipe->recompute};
     pal_status status = gradients_new(session_graph(it->teacher), &options, &it->student);
     if (!status)
         status = find_objective(it, shapes[0][0], recipe);

@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "engine/plan.h"
+
 typedef enum optimizer_kind {
     OPTIMIZER_SGD,
     OPTIMIZER_ADAMW,
@@ -42,6 +44,7 @@ typedef struct recipe {
     double temperature;     /* by which both answers are softened there */
     double validation;      /* the part of the samples that is held back */
     uint64_t micro_batch;   /* samples that run at once; 0: the whole batch */
+    recompute_kind recompute;
     uint64_t statistics; /* batches on which the final statistics of batch norms are taken; 0: the
                             running ones of training */
     assignment_kind assignment;
