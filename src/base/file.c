@@ -69,6 +69,20 @@ void file_map_discard(const file_map *map, const void *begin, size_t size)
 #endif
 }
 
+void file_map_discard_around(const file_map *map, const void *begin, size_t size)
+{
+    enum { AROUND = 1 << 16 }; /* what Linux maps at a fault, aligned to as much */
+    const uintptr_t start = (uintptr_t)map->data, end = start + map->size;
+    uintptr_t from = (uintptr_t)begin, to = from + size;
+    if (!map->data || from < start || to > end)
+        return;
+    from -= from % AROUND;
+    to += AROUND - 1 - (to + AROUND - 1) % AROUND;
+    from = from < start ? start : from;
+    to = to > end ? end : to;
+    file_map_discard(map, (const void *)from, to - from);
+}
+
 void file_pages_release(const void *begin, size_t size)
 {
 #ifdef MADV_PAGEOUT

@@ -22,6 +22,9 @@ void file_map_close(file_map *map);
 /* Tells the system that a part of the mapping is not needed soon, so that it stops counting as
  * resident. The content stays readable. */
 void file_map_discard(const file_map *map, const void *begin, size_t size);
+/* The same for what lies around memory that has been read, as systems map more than was asked for;
+ * nothing where the memory is not the map's. */
+void file_map_discard_around(const file_map *map, const void *begin, size_t size);
 /* The same where it is not known whether the memory is a file's: what else it may be keeps its
  * content. The system may ignore it. */
 void file_pages_release(const void *begin, size_t size);

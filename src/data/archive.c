@@ -253,6 +253,7 @@ pal_status list_archive(const char *path, archive_kind kind, archive_wanted want
                      : list_plain(path, in, wanted, user, out);
         archive_read_free(in);
     }
+    file_map_discard(&out->map, out->map.data, out->map.size);
     if (status)
         file_list_free(out);
     return status;

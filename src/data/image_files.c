@@ -294,6 +294,7 @@ static pal_status file_image(const source *source, uint64_t i, image *out)
         size = map.size;
     }
     status = image_decode(data, size, out);
+    file_map_discard_around(&images->list.map, data, size);
     file_map_close(&map);
     return status ? source_fail(source, i, status) : PAL_OK;
 }

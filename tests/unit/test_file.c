@@ -168,6 +168,11 @@ static void test_writer(void **state)
     assert_memory_equal(map.data + 64, data, BIG);
     file_map_discard(&map, map.data, map.size);
     assert_memory_equal(map.data + 64, data, BIG);
+    /* Around both ends, and where it is no memory of the map's, which must stay as it is. */
+    file_map_discard_around(&map, map.data, 1);
+    file_map_discard_around(&map, map.data + map.size - 1, 1);
+    file_map_discard_around(&map, data, BIG);
+    assert_memory_equal(map.data + 64, data, BIG);
     file_map_close(&map);
     path_remove(path);
     free(data);
