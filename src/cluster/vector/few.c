@@ -36,7 +36,7 @@ static const effort with_merged[] = {
 };
 static const effort with_sample[] = {
     {8, SIZE_MAX, 16, 128, 8, 4, 1, 0, 5},
-    {MOST_FEW, 8192, 5, 64, 3, 1, 1, 0.01, 4},
+    {MOST_FEW, 8192, 5, 64, 3, 1, 1, 0.006, 4},
     {MOST_FEW, 32768, 10, 64, 4, 1, 1, 0.003, 4},
     {MOST_FEW, SIZE_MAX, 24, 64, 8, 3, 2, 0.012, 4},
 };

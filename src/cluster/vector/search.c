@@ -22,7 +22,7 @@ enum {
 };
 /* What part of the time of five restarts moves take: with many components a pass costs more of it.
  */
-static const double SHARE = 0.13, SHARE_OF_LONG = 0.09;
+static const double SHARE = 0.11, SHARE_OF_LONG = 0.075;
 enum { LONG = 5 };                   /* components */
 static const double ON_SAMPLE = 0.4; /* of it, on the second sample if there is one */
 
