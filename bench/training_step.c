@@ -223,10 +223,12 @@ int main(int argc, char **argv)
                        "usage: training_step MODEL BATCH THREADS [none|cheap|all] [profile]\n"),
                2;
     const bool profiles = strcmp(argv[argc - 1], "profile") == 0;
-    const recompute_kind recompute = strcmp(argc > 4 ? argv[4] : "", "cheap") == 0 ? RECOMPUTE_CHEAP
-                                     : strcmp(argc > 4 ? argv[4] : "", "all") == 0 ? RECOMPUTE_ALL
-                                                                                   : RECOMPUTE_NONE;
-    pal_status status = open_training(&t, argv[1], atol(argv[2]), atoi(argv[3]), recompute);
+    static const char *const kinds[] = {"none", "cheap", "all"}; /* in the order of the enum */
+    int recompute = RECOMPUTE_ALL;
+    while (recompute > RECOMPUTE_NONE && (argc < 5 || strcmp(argv[4], kinds[recompute])))
+        recompute--;
+    pal_status status =
+        open_training(&t, argv[1], atol(argv[2]), atoi(argv[3]), (recompute_kind)recompute);
     if (!status && profiles)
         status = profile(&t);
     for (long steps; !status && !profiles && scanf("%ld", &steps) == 1;) {

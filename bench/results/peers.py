@@ -70,9 +70,7 @@ def measure(bench, name, options):
              "--work", options.work, "--threads", str(options.threads)],
             check=True, stdout=subprocess.PIPE, text=True)
         trials.append(json.loads(process.stdout.splitlines()[-1]))
-    return {"accuracy": [one["accuracy"] for one in trials]} | {
-        key: max(one[key] for one in trials)
-        for key in ("ratio", "seconds", "peak_bytes") if key in trials[0]}
+    return rows.combine(trials)
 
 
 def trial(bench, name, seed, threads):

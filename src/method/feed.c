@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "data/dataset_order.h"
 #include "data/loader.h"
 
 /* Batches that are read ahead. */
@@ -13,7 +12,6 @@
 struct feed {
     loader *loader;
     size_t batch, input_count;
-    uint64_t samples;
     pal_tensor *tensors;
     void **padded; /* for each input: room for a batch that the data does not fill, or NULL */
     size_t *bytes; /* of one sample of each input */
@@ -87,7 +85,6 @@ pal_status feed_open(const pal_data *data, const pal_session *session, size_t ba
     pal_status status = feed && inputs ? PAL_OK : fail_memory("samples");
     if (!status) {
         feed->input_count = count;
-        feed->samples = dataset_source_count(data->set);
         feed->batch = batch_size(session, batch, dataset_count(data->set));
         feed->tensors = mem_zeroed(count, sizeof *feed->tensors);
         feed->padded = mem_zeroed(count, sizeof *feed->padded);
@@ -134,11 +131,6 @@ const pal_tensor *feed_inputs(const feed *feed, size_t *count)
 {
     *count = feed->input_count;
     return feed->tensors;
-}
-
-uint64_t feed_samples(const feed *feed)
-{
-    return feed->samples;
 }
 
 pal_status feed_next(feed *feed, feed_batch *out)

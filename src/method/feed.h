@@ -31,7 +31,7 @@ typedef struct feed_batch {
     const pal_tensor *inputs; /* as many as the session has */
     size_t input_count;
     const int64_t *labels;   /* of the `count` samples, or NULL */
-    const uint64_t *samples; /* their numbers, below feed_samples() */
+    const uint64_t *samples; /* their numbers, below dataset_source_count() */
 } feed_batch;
 
 /* Reads the inputs of the session from the data, `batch` samples at once (but not more than there
@@ -44,8 +44,6 @@ pal_status feed_open(const pal_data *data, const pal_session *session, size_t ba
 pal_status feed_begin(feed *feed, uint64_t epoch, uint64_t batch, const augmentation *how);
 /* What batches look like, but for their data; the first dimensions are the batch's. */
 const pal_tensor *feed_inputs(const feed *feed, size_t *count);
-/* One more than the largest number that a sample of the data may have. */
-uint64_t feed_samples(const feed *feed);
 /* Valid until the next call. */
 pal_status feed_next(feed *feed, feed_batch *out);
 void feed_close(feed *feed);

@@ -187,24 +187,13 @@ static inline size_t joined_network(bench *b, int64_t batch)
 
 /* ---------------------------------------------------------------- training */
 
-/* Every constant is a weight; makes ready for training. */
-static inline pal_status train_network(bench *b, size_t result, recompute_kind recompute,
-                                       gradients **out)
+/* Makes a graph of one input ready for training all of its weights. */
+static inline pal_status train_graph(const graph *graph, const int64_t shape[PAL_MAX_RANK],
+                                     const bool *all, size_t count, recompute_kind recompute,
+                                     gradients **out)
 {
-    enum { MOST = 400 };
-    static bool all[MOST];
-    size_t count = 0;
-    int64_t shapes[1][PAL_MAX_RANK] = {{0}};
-    for (size_t v = 0; v < b->graph->value_count; v++)
-        if (value_of(b, v)->constant && value_of(b, v)->type == GRAPH_FLOAT)
-            b->graph->values[v].weight = count++;
-    assert_true(count <= MOST);
-    memset(all, true, sizeof all);
-    memcpy(shapes[0], value_of(b, b->graph->inputs[0].value)->shape, sizeof shapes[0]);
-    b->graph->main.outputs = &result;
-    b->graph->output_count = 1;
-    return gradients_new(b->graph,
-                         &(gradient_options){.shapes = (const int64_t(*)[PAL_MAX_RANK])shapes,
+    return gradients_new(graph,
+                         &(gradient_options){.shapes = (const int64_t(*)[PAL_MAX_RANK])shape,
                                              .weights = all,
                                              .weight_count = count,
                                              .threads = 2,
@@ -213,6 +202,24 @@ static inline pal_status train_network(bench *b, size_t result, recompute_kind r
                                              .seed = 7,
                                              .recompute = recompute},
                          out);
+}
+
+/* The same where every constant is a weight. */
+static inline pal_status train_network(bench *b, size_t result, recompute_kind recompute,
+                                       gradients **out)
+{
+    enum { MOST = 400 };
+    static bool all[MOST];
+    size_t count = 0;
+    for (size_t v = 0; v < b->graph->value_count; v++)
+        if (value_of(b, v)->constant && value_of(b, v)->type == GRAPH_FLOAT)
+            b->graph->values[v].weight = count++;
+    assert_true(count <= MOST);
+    memset(all, true, sizeof all);
+    b->graph->main.outputs = &result;
+    b->graph->output_count = 1;
+    return train_graph(b->graph, value_of(b, b->graph->inputs[0].value)->shape, all, count,
+                       recompute, out);
 }
 
 #endif

@@ -1,55 +1,12 @@
 /* Every allocation of the library fails once while data is opened and read: the answer is
- * PAL_ERROR_MEMORY or, where the library can do without, the usual one. The linker puts the
- * functions below between the library and the C library; leaks are for the address sanitizer. */
+ * PAL_ERROR_MEMORY or, where the library can do without, the usual one. Leaks are for the address
+ * sanitizer. */
 #include "data_files.h"
 
 #include <png.h>
-#include <stdatomic.h>
 
 #include "data/loader.h"
-
-static atomic_long left = LONG_MAX; /* allocations until the one that fails */
-
-static bool refuse(void)
-{
-    return atomic_fetch_sub(&left, 1) == 0;
-}
-
-void *__real_malloc(size_t size);
-void *__wrap_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__real_realloc(void *memory, size_t size);
-void *__wrap_realloc(void *memory, size_t size);
-char *__real_strdup(const char *text);
-char *__wrap_strdup(const char *text);
-char *__real_strndup(const char *text, size_t size);
-char *__wrap_strndup(const char *text, size_t size);
-
-void *__wrap_malloc(size_t size)
-{
-    return refuse() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-    return refuse() ? NULL : __real_calloc(count, size);
-}
-
-void *__wrap_realloc(void *memory, size_t size)
-{
-    return refuse() ? NULL : __real_realloc(memory, size);
-}
-
-char *__wrap_strdup(const char *text)
-{
-    return refuse() ? NULL : __real_strdup(text);
-}
-
-char *__wrap_strndup(const char *text, size_t size)
-{
-    return refuse() ? NULL : __real_strndup(text, size);
-}
+#include "failing_memory.h"
 
 /* Opens a dataset and reads all of it, through the loader and without. */
 static pal_status use(const char *path, const data_options *options, data_input input)
@@ -85,10 +42,9 @@ static void every_allocation(const char *path, data_input input)
     assert_ok(use(path, &options, input));
     long failures = 0, n = 0;
     for (bool reached = true; reached; n++) {
-        atomic_store(&left, n);
+        memory_fail_after(n);
         const pal_status status = use(path, &options, input);
-        reached = atomic_load(&left) < 0;
-        atomic_store(&left, LONG_MAX);
+        reached = memory_failed();
         if (status)
             assert_fails(status, PAL_ERROR_MEMORY, "out of memory");
         failures += status != PAL_OK;

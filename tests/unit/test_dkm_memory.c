@@ -1,39 +1,8 @@
 /* Every allocation of a layer of differentiable k-means fails once: PAL_ERROR_MEMORY, and what
- * there was before goes on as if nothing had been. The linker puts the functions below between the
- * library and the C library; leaks are for the address sanitizer. */
+ * there was before goes on as if nothing had been. Leaks are for the address sanitizer. */
 #include "testing.h"
 
-#include <limits.h>
-#include <stdatomic.h>
-
-static atomic_long left = LONG_MAX; /* allocations until the one that fails */
-
-static bool refuse(void)
-{
-    return atomic_fetch_sub(&left, 1) == 0;
-}
-
-void *__real_malloc(size_t size);
-void *__wrap_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__real_realloc(void *memory, size_t size);
-void *__wrap_realloc(void *memory, size_t size);
-
-void *__wrap_malloc(size_t size)
-{
-    return refuse() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-    return refuse() ? NULL : __real_calloc(count, size);
-}
-
-void *__wrap_realloc(void *memory, size_t size)
-{
-    return refuse() ? NULL : __real_realloc(memory, size);
-}
+#include "failing_memory.h"
 
 typedef struct steps {
     pal_dkm_config config;
@@ -44,9 +13,9 @@ typedef struct steps {
 /* Makes the call fail at each of its allocations, until it succeeds. */
 #define WITHOUT_MEMORY(call)                                                                       \
     for (long nth_ = 0;; nth_++) {                                                                 \
-        atomic_store(&left, nth_);                                                                 \
+        memory_fail_after(nth_);                                                                   \
         const pal_status status_ = (call);                                                         \
-        const bool refused_ = atomic_exchange(&left, LONG_MAX) < 0;                                \
+        const bool refused_ = memory_failed();                                                     \
         assert_int_equal(status_, refused_ ? PAL_ERROR_MEMORY : PAL_OK);                           \
         if (!refused_)                                                                             \
             break;                                                                                 \

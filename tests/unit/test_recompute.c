@@ -139,24 +139,15 @@ static void train_model(const char *path, int64_t batch, const double most[3])
     }
     assert_ok(pal_model_open(path, &model));
     assert_ok(graph_lower(model, &graph));
-    int64_t shapes[1][PAL_MAX_RANK];
-    memcpy(shapes[0], graph->inputs[0].shape, sizeof shapes[0]);
-    shapes[0][0] = batch;
+    int64_t shape[PAL_MAX_RANK];
+    memcpy(shape, graph->inputs[0].shape, sizeof shape);
+    shape[0] = batch;
     const size_t count = pal_model_weight_count(model);
     bool *all = malloc(count);
     assert_non_null(all);
     memset(all, true, count);
     for (int kind = RECOMPUTE_NONE; kind <= RECOMPUTE_ALL; kind++)
-        assert_ok(
-            gradients_new(graph,
-                          &(gradient_options){.shapes = (const int64_t(*)[PAL_MAX_RANK])shapes,
-                                              .weights = all,
-                                              .weight_count = count,
-                                              .threads = 2,
-                                              .training = true,
-                                              .weights_change = true,
-                                              .recompute = (recompute_kind)kind},
-                          &made[kind]));
+        assert_ok(train_graph(graph, shape, all, count, (recompute_kind)kind, &made[kind]));
     const uint64_t elements = plan_model_input(gradients_plan(made[0]), 0)->elements;
     float *input = malloc(elements * sizeof *input);
     assert_non_null(input);

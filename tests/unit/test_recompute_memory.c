@@ -1,39 +1,8 @@
-/* Every allocation of a plan whose way back computes things again fails once: PAL_ERROR_MEMORY. The
- * linker puts the functions below between the library and the C library; leaks are for the address
- * sanitizer. */
+/* Every allocation of a plan whose way back computes things again fails once: PAL_ERROR_MEMORY.
+ * Leaks are for the address sanitizer. */
 #include "recompute_networks.h"
 
-#include <limits.h>
-#include <stdatomic.h>
-
-static atomic_long left = LONG_MAX; /* allocations until the one that fails */
-
-static bool refuse(void)
-{
-    return atomic_fetch_sub(&left, 1) == 0;
-}
-
-void *__real_malloc(size_t size);
-void *__wrap_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__real_realloc(void *memory, size_t size);
-void *__wrap_realloc(void *memory, size_t size);
-
-void *__wrap_malloc(size_t size)
-{
-    return refuse() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-    return refuse() ? NULL : __real_calloc(count, size);
-}
-
-void *__wrap_realloc(void *memory, size_t size)
-{
-    return refuse() ? NULL : __real_realloc(memory, size);
-}
+#include "failing_memory.h"
 
 static void every_allocation(void **state)
 {
@@ -43,9 +12,9 @@ static void every_allocation(void **state)
     long refusals = 0, without = 0;
     for (bool refused = true; refused; refusals++) {
         gradients *made = NULL;
-        atomic_store(&left, refusals);
+        memory_fail_after(refusals);
         const pal_status status = train_network(&b, y, RECOMPUTE_ALL, &made);
-        refused = atomic_exchange(&left, LONG_MAX) < 0;
+        refused = memory_failed();
         if (status) /* otherwise a kernel went on without its first choice */
             assert_int_equal(status, PAL_ERROR_MEMORY);
         assert_true(refused || !status);

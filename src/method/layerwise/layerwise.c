@@ -19,7 +19,6 @@ typedef struct course {
     calibration calibration;
     score scores[STAGES];
     bool ran[STAGES];
-    bool spared; /* reconstruction: what goes before it was good enough */
     stage kept;
 } course;
 
@@ -86,8 +85,8 @@ static void drop_adjustments(compression *all)
     }
 }
 
-/* Divergence from the float network, in nats for each sample, that is left alone: no class changes
- * its place for that. */
+/* A distance from the float network (in nats for each sample; of an output without classes the
+ * relative error) below which a few samples cannot tell what would be better. */
 static const double CLOSE_ENOUGH = 1e-3;
 
 /* Reconstruction takes K-Means and statistics for granted only where it is better than they are,
@@ -99,9 +98,8 @@ static pal_status run_all(course *course, bool reconstructs)
     pal_status status = run_kmeans(course);
     if (!status && corrects)
         status = run_stage(course, STAGE_STATISTICS);
-    course->spared =
-        reconstructs && corrects && course->scores[STAGE_STATISTICS].distance < CLOSE_ENOUGH;
-    reconstructs = reconstructs && !course->spared;
+    if (corrects && course->scores[STAGE_STATISTICS].distance < CLOSE_ENOUGH)
+        reconstructs = false;
     const stage best = reconstructs ? STAGE_RECONSTRUCTION : STAGE_STATISTICS;
     if (!status && reconstructs)
         status = run_stage(course, STAGE_RECONSTRUCTION);
@@ -156,7 +154,7 @@ static pal_status note_all(const course *course, pal_report *report)
     pal_status status = report_add_note(report, text);
     if (!status)
         status = note_scores(course, report);
-    if (!status && course->spared)
+    if (!status && c->settings->method == METHOD_LAYERWISE && !course->ran[STAGE_RECONSTRUCTION])
         status =
             report_add_note(report, "K-Means is as good as the float network here: no layer was "
                                     "reconstructed");

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "data/dataset_order.h"
 #include "engine/session.h"
 #include "method/loss_output.h"
 #include "method/scoring.h"
@@ -87,10 +88,18 @@ static size_t answer_width(const network *it)
     return it->objective.places * it->objective.width;
 }
 
-pal_status network_remember(network *it, const feed *feed)
+/* Whether the teacher is asked about samples that have labels, or have none. */
+static bool asks_about(const network *it, bool labels)
+{
+    return it->asks_teacher || !labels || !it->objective.classes;
+}
+
+pal_status network_remember(network *it, const feed *feed, const pal_data *training)
 {
     size_t count;
-    return answers_new(feed_samples(feed), answer_width(it),
+    if (!asks_about(it, dataset_has_labels(training->set)))
+        return PAL_OK;
+    return answers_new(dataset_source_count(training->set), answer_width(it),
                        (size_t)feed_inputs(feed, &count)[0].shape[0], &it->answers);
 }
 
@@ -112,7 +121,7 @@ pal_status network_run(network *it, const feed_batch *batch, uint64_t run)
 static pal_status ask_teacher(network *it, const feed_batch *batch, const float **out)
 {
     *out = NULL;
-    if (!it->asks_teacher && batch->labels && it->objective.classes)
+    if (!asks_about(it, batch->labels))
         return PAL_OK;
     pal_status status = pal_session_run(it->teacher, batch->inputs, batch->input_count);
     if (!status)

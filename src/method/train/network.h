@@ -28,8 +28,9 @@ pal_status network_open(pal_model *model, const char *output, int threads, netwo
  */
 pal_status network_plan(network *it, const feed *feed, const bool *changes, const recipe *recipe,
                         uint64_t seed);
-/* Samples of training are the same in every epoch, so that the teacher is asked once for each. */
-pal_status network_remember(network *it, const feed *feed);
+/* Samples of `training`, which the feed brings, are the same in every epoch, so that the teacher is
+ * asked once for each. */
+pal_status network_remember(network *it, const feed *feed, const pal_data *training);
 void network_free(network *it);
 
 /* Runs the student forward; `run` numbers all that is ever run (dropout draws by it). */

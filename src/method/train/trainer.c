@@ -114,7 +114,7 @@ static pal_status prepare(pal_trainer *it, const method_settings *method, const 
     if (!status)
         status = plan_network(it, &roles);
     if (!status && !augmentation_is_any(&it->augmentation))
-        status = network_remember(&it->network, it->feed);
+        status = network_remember(&it->network, it->feed, it->training);
     if (!status)
         status = statistics_new(&it->compression, it->network.student, &it->statistics);
     if (!status) {
