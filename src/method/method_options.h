@@ -29,6 +29,8 @@ typedef struct method_settings {
     uint64_t held_back;
     uint64_t batch; /* 0: the method's own */
     correct correct;
+    double
+        enough; /* a distance from the float network, as judge.h has it, that is as good as none */
     char output[256];
     double shrinkage; /* looked at where it was given */
     uint64_t sweeps;

@@ -125,6 +125,46 @@ static void learns(void **state)
         }
 }
 
+/* Where the network is as close to the float model as is enough, no step is made, or no more. */
+static void close_enough(void **state)
+{
+    (void)state;
+    static const char *const enough[] = {"0", "0.02", "1e-9"};
+    static const char *const bits[] = {"8", "8", "2"};
+    for (int c = 0; c < 3; c++) {
+        run r;
+        pal_report *report;
+        run_begin(&r, FOLDED_MODEL, bits[c],
+                  (const char *const[]){"enough", enough[c], "start", "layerwise", NULL});
+        const pal_training made = run_steps(&r, 100);
+        assert_true(made.done && made.step == (c == 1 ? 0 : STEPS) && made.steps == made.step);
+        assert_ok(pal_trainer_finish(r.trainer, &report));
+        assert_true(!strstr(pal_report_note(report, 0), "less than 0.02") == (c != 1));
+        pal_report_free(report);
+        run_end(&r);
+    }
+}
+
+/* After an epoch; a checkpoint of that time goes on to the same end. */
+static void close_after_epochs(void **state)
+{
+    (void)state;
+    const char *checkpoint = in("close");
+    const char *const saving[] = {"enough", "0.1", "epochs", "30", "checkpoint", checkpoint, NULL};
+    const char *const going_on[] = {"enough", "0.1", "epochs", "30", "resume", checkpoint, NULL};
+    run r;
+    run_begin(&r, FOLDED_MODEL, "2", saving);
+    pal_training made = run_steps(&r, 1000);
+    const uint64_t steps = made.step;
+    assert_true(made.done && steps > 0 && steps % 4 == 0 && steps < 120 && made.steps == steps);
+    run_finish(&r, in("close.onnx"));
+    run_begin(&r, FOLDED_MODEL, "2", going_on);
+    made = run_steps(&r, 1000);
+    assert_true(made.done && made.step == steps && made.steps == steps);
+    run_finish(&r, in("closed.onnx"));
+    assert_same_files(in("close.onnx"), in("closed.onnx"));
+}
+
 /* A step of the whole batch and one of four micro-batches are the same, where no batch norm sees
  * the difference. */
 static void micro_batches(void **state)
@@ -360,11 +400,18 @@ static void refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(learns),      cmocka_unit_test(micro_batches),
-        cmocka_unit_test(packages),    cmocka_unit_test(forms),
-        cmocka_unit_test(resumed),     cmocka_unit_test(not_finite),
-        cmocka_unit_test(refused),     cmocka_unit_test(starts),
-        cmocka_unit_test(never_worse), cmocka_unit_test(recomputed),
+        cmocka_unit_test(learns),
+        cmocka_unit_test(close_enough),
+        cmocka_unit_test(close_after_epochs),
+        cmocka_unit_test(micro_batches),
+        cmocka_unit_test(packages),
+        cmocka_unit_test(forms),
+        cmocka_unit_test(resumed),
+        cmocka_unit_test(not_finite),
+        cmocka_unit_test(refused),
+        cmocka_unit_test(starts),
+        cmocka_unit_test(never_worse),
+        cmocka_unit_test(recomputed),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

@@ -155,6 +155,10 @@ static void losses(void **state)
                 objective_sample(&o, scores, taught ? its : NULL, targets, 0.5, gradient);
             assert_true(fabs(loss - by_definition(&o, plain, taught ? other : NULL, targets)) <
                         1e-5);
+            objective sharp = o; /* the distance is the divergence alone, of what is not softened */
+            sharp.temperature = 1;
+            assert_true(fabs(objective_distance(&o, scores, its) -
+                             by_definition(&sharp, plain, other, NULL)) < 1e-5);
             for (int e = 0; e < EACH; e++) {
                 double moved[EACH], up, down;
                 memcpy(moved, plain, sizeof moved);

@@ -85,10 +85,6 @@ static void drop_adjustments(compression *all)
     }
 }
 
-/* A distance from the float network (in nats for each sample; of an output without classes the
- * relative error) below which a few samples cannot tell what would be better. */
-static const double CLOSE_ENOUGH = 1e-3;
-
 /* Reconstruction takes K-Means and statistics for granted only where it is better than they are,
  * and is spared where these are as good as the float network. */
 static pal_status run_all(course *course, bool reconstructs)
@@ -98,7 +94,7 @@ static pal_status run_all(course *course, bool reconstructs)
     pal_status status = run_kmeans(course);
     if (!status && corrects)
         status = run_stage(course, STAGE_STATISTICS);
-    if (corrects && course->scores[STAGE_STATISTICS].distance < CLOSE_ENOUGH)
+    if (corrects && course->scores[STAGE_STATISTICS].distance < c->settings->enough)
         reconstructs = false;
     const stage best = reconstructs ? STAGE_RECONSTRUCTION : STAGE_STATISTICS;
     if (!status && reconstructs)

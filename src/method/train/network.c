@@ -245,6 +245,7 @@ static pal_status score_batch(network *it, pal_session *student, const feed_batc
             break;
         const double loss = objective_sample(&it->objective, own, its, targets, 0, NULL);
         to->loss += loss;
+        to->distance += its ? objective_distance(&it->objective, own, its) : NAN;
         *squares += loss * loss;
         if (it->objective.places != 1 || !it->objective.classes)
             continue;
@@ -277,6 +278,7 @@ pal_status network_evaluate(network *it, feed *feed, const parameters *parameter
     if (status)
         return status;
     score.loss /= samples;
+    score.distance /= samples;
     score.top1 *= 100 / samples;
     score.agreement *= 100 / samples;
     const double variance = score.labelled ? score.top1 * (100 - score.top1)

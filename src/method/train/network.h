@@ -40,7 +40,8 @@ pal_status network_run(network *it, const feed_batch *batch, uint64_t run);
 pal_status network_learn(network *it, const feed_batch *batch, double samples, double *loss);
 
 typedef struct network_score {
-    double loss; /* mean */
+    double loss;     /* mean */
+    double distance; /* from the float model, see objective_distance(); NaN where it is not asked */
     bool labelled;
     double top1;      /* percent */
     double agreement; /* percent of samples with the float model's best class; 0 without classes */

@@ -75,10 +75,10 @@ static double label_term(const objective *it, const double *logits, size_t targe
     return loss;
 }
 
+/* t^2 times the divergence, where t softens both. */
 static double teacher_term(const objective *it, const double *logits, const double *teacher,
-                           double scale, float *gradient)
+                           double t, double scale, float *gradient)
 {
-    const double t = it->temperature;
     const double own = log_sum(logits, it->width, t), its = log_sum(teacher, it->width, t);
     double loss = 0;
     for (size_t c = 0; c < it->width; c++) {
@@ -101,7 +101,7 @@ static double place_loss(const objective *it, const float *output, const float *
         loss += (1 - share) * label_term(it, own, (size_t)target, scale * (1 - share), gradient);
     if (teacher && share > 0) {
         logits_of(it, teacher, its);
-        loss += share * teacher_term(it, own, its, scale * share, gradient);
+        loss += share * teacher_term(it, own, its, it->temperature, scale * share, gradient);
     }
     /* The way from logarithms back to the probabilities that the model gives. */
     for (size_t c = 0; gradient && it->scores == SCORES_PROBABILITIES && c < it->width; c++)
@@ -144,4 +144,17 @@ double objective_sample(const objective *it, const float *output, const float *t
                        scale / (double)counted, gradient ? gradient + at : NULL);
     }
     return counted ? loss / (double)counted : 0;
+}
+
+double objective_distance(const objective *it, const float *output, const float *teacher)
+{
+    double *own = it->logits, *its = it->logits + it->width, sum = 0;
+    if (!it->classes)
+        return distance(it, output, teacher, 0, NULL);
+    for (size_t p = 0; p < it->places; p++) {
+        logits_of(it, output + p * it->width, own);
+        logits_of(it, teacher + p * it->width, its);
+        sum += teacher_term(it, own, its, 1, 0, NULL);
+    }
+    return sum / (double)it->places;
 }

@@ -32,4 +32,8 @@ void objective_free(objective *it);
 double objective_sample(const objective *it, const float *output, const float *teacher,
                         const int64_t *targets, double scale, float *gradient);
 
+/* How far a sample's output is from the teacher's: the mean over places of KL(teacher || output),
+ * in nats; of values the loss. */
+double objective_distance(const objective *it, const float *output, const float *teacher);
+
 #endif

@@ -83,6 +83,15 @@ static pal_status keep(pal_trainer *it, const network_score *score)
     return status;
 }
 
+/* No step follows where the network is as good as the float one. */
+static void end_if_enough(pal_trainer *it, const network_score *score)
+{
+    if (!(score->distance < it->enough) || it->step == it->steps) /* not where it is NaN */
+        return;
+    it->ended_early = true;
+    it->steps = it->step;
+}
+
 /* Scores what training begins with. */
 static pal_status keep_start(pal_trainer *it)
 {
@@ -91,7 +100,11 @@ static pal_status keep_start(pal_trainer *it)
     if (!status)
         status = network_evaluate(&it->network, it->held_back_feed, &it->parameters,
                                   &it->statistics, &score);
-    return status ? status : keep(it, &score);
+    if (!status)
+        status = keep(it, &score);
+    if (!status)
+        end_if_enough(it, &score);
+    return status;
 }
 
 static pal_status prepare(pal_trainer *it, const method_settings *method, const pal_data *data)
@@ -148,6 +161,7 @@ pal_status pal_trainer_new(pal_model *model, const pal_options *options,
     it->compression = (compression){.model = model, .options = options};
     it->recipe = method->settings.recipe;
     it->seed = it->augmentation.seed = method->settings.seed;
+    it->enough = method->settings.enough;
     it->saved_step = UINT64_MAX;
     pal_status status = pal_options_check(options);
     const int before = engine_set_threads(options_threads(options));
@@ -327,8 +341,11 @@ pal_status pal_trainer_step(pal_trainer *it, pal_training *out)
     status = make_step(it, &made);
     const bool epoch_ends = it->step % it->epoch_steps == 0;
     if (!status && epoch_ends) {
-        network_score score = {.loss = NAN};
+        network_score score = {.loss = NAN, .distance = NAN};
         status = end_epoch(it, made.epoch, &score);
+        if (!status)
+            end_if_enough(it, &score);
+        made.steps = it->steps;
         if (it->held_back) {
             made.validated = true;
             made.validation_loss = score.loss;
@@ -356,7 +373,12 @@ static pal_status note_best(const pal_trainer *it, pal_report *report)
     if (!it->held_back)
         return PAL_OK;
     const unsigned long long samples = pal_data_count(it->held_back);
-    if (it->best.step)
+    if (it->ended_early && !it->best.step)
+        snprintf(text, sizeof text,
+                 "what training would begin with is less than %g from the float model on %llu "
+                 "samples held back: it is written",
+                 it->enough, samples);
+    else if (it->best.step)
         snprintf(text, sizeof text,
                  "the best on %llu samples held back was after step %llu of %llu: it is written",
                  samples, (unsigned long long)it->best.step, (unsigned long long)it->steps);
@@ -407,7 +429,7 @@ static pal_status run_all(pal_trainer *it, pal_progress progress, void *user)
     char what[160];
     while (!status && !made.done) {
         status = pal_trainer_step(it, &made);
-        if (status || !progress)
+        if (status || !progress || !made.step)
             continue;
         snprintf(what, sizeof what, "step %llu of %llu, loss %.4f, lr %.2g, %.0f samples/s",
                  (unsigned long long)made.step, (unsigned long long)made.steps, made.loss, made.lr,

@@ -29,6 +29,7 @@ struct pal_trainer {
     bool compressing; /* it has begun and is neither ended nor abandoned */
     recipe recipe;
     uint64_t seed;
+    double enough; /* the distance from the float model at which training ends */
     augmentation augmentation;
     pal_data *training, *held_back; /* held_back: NULL if none */
     feed *feed, *held_back_feed;
@@ -39,6 +40,7 @@ struct pal_trainer {
     training_log log;
     size_t batch, micro_batches; /* samples of a step; micro-batches of it */
     uint64_t step, steps, epoch_steps;
+    bool ended_early;  /* the network had come so close; `steps` are those made */
     bool positioned;   /* the feed stands where the next step begins */
     double *centroids; /* of all layers, for checkpoints */
     size_t centroid_count;

@@ -62,6 +62,8 @@ static pal_status list_pieces(pal_trainer *it, pieces *to)
 {
     *to = (pieces){0};
     put(to, &it->step, sizeof it->step);
+    put(to, &it->steps, sizeof it->steps);
+    put(to, &it->ended_early, sizeof it->ended_early);
     put_parameters(to, &it->parameters);
     put(to, it->network.answers.values,
         it->network.answers.samples * it->network.answers.width * sizeof(float));
@@ -140,9 +142,10 @@ static uint64_t fingerprint(const pal_trainer *it)
                               r->temperature,
                               r->validation,
                               (double)it->seed,
+                              it->enough,
                               (double)it->batch,
                               (double)it->micro_batches,
-                              (double)it->steps,
+                              (double)it->epoch_steps,
                               (double)r->statistics,
                               r->assignment,
                               r->tau,
