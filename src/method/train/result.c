@@ -147,13 +147,13 @@ pal_status result_apply(const result *it, const parameters *parameters,
     for (size_t i = 0; !status && i < it->weight_count; i++) {
         const parameter *p = &parameters->list[i];
         const result_weight *w = &it->weights[p->shares];
-        if (w->values)
+        if (w->values && it->step)
             status = compression_adjust(compression, p->weight, w->values, trained);
-        else if (p->shares == i)
+        else if (!w->values && p->shares == i)
             status = compression_solve(compression, compression->targets[p->weight].source, w->lut,
                                        NULL, w->indices);
     }
-    for (size_t i = 0; !status && i < it->norm_count; i++) {
+    for (size_t i = 0; !status && it->step && i < it->norm_count; i++) {
         const norm_statistics *norm = &statistics->norms[i];
         status = compression_adjust(compression, norm->mean_weight, it->means[i], measured);
         if (!status)

@@ -30,7 +30,8 @@ void result_free(result *it);
 pal_status result_show(const parameters *parameters);
 /* Keeps what parameters and statistics are now. */
 pal_status result_keep(result *it, const parameters *parameters, const statistics *statistics);
-/* Gives it all to the weights of the compression. */
+/* Gives it all to the weights of the compression; of what training began with only the palettes,
+ * for the start has given it the rest. */
 pal_status result_apply(const result *it, const parameters *parameters,
                         const statistics *statistics, compression *compression);
 
