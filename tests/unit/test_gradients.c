@@ -28,6 +28,53 @@ static void convolutions(void **state)
     }
 }
 
+/* A filter for each channel, of sizes for which oneDNN has and has not an implementation of its
+ * own: more and fewer channels than a vector has, padding wider than a window's half, strides that
+ * leave a margin, holes. */
+static void depthwise(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t spatial;
+        int64_t channels, extent[2], kernel[2], stride[2], dilation[2], begin[2], end[2];
+    } cases[] = {
+        {2, 16, {8, 7}, {5, 5}, {1, 1}, {1, 1}, {2, 2}, {2, 2}},
+        {2, 16, {9, 8}, {5, 5}, {2, 2}, {1, 1}, {2, 2}, {2, 2}},
+        {2, 12, {6, 6}, {5, 3}, {1, 2}, {1, 1}, {4, 0}, {3, 1}},
+        {2, 24, {4, 4}, {7, 7}, {1, 1}, {1, 1}, {3, 3}, {3, 3}},
+        {2, 8, {9, 9}, {3, 3}, {1, 1}, {2, 3}, {2, 3}, {2, 3}},
+        {2, 16, {5, 5}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}},
+        {2, 5, {6, 5}, {5, 5}, {3, 1}, {1, 1}, {2, 0}, {0, 2}},
+        {1, 16, {21}, {9}, {2}, {1}, {4}, {4}},
+        {1, 8, {12}, {4}, {1}, {2}, {0}, {3}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bench b = bench_new(900 + i);
+        op_attributes a = {.window = plain_window};
+        const op_attributes before = {.window = plain_window};
+        const size_t rank = cases[i].spatial + 2;
+        const int64_t c = cases[i].channels;
+        int64_t extent[4] = {3, 16}, mixing[4] = {c, 16, 1, 1}, window[4] = {c, 1};
+        a.window.groups = c;
+        for (size_t d = 0; d < cases[i].spatial; d++) {
+            extent[d + 2] = cases[i].extent[d];
+            window[d + 2] = cases[i].kernel[d];
+            a.window.stride[d] = cases[i].stride[d];
+            a.window.dilation[d] = cases[i].dilation[d];
+            a.window.pad_begin[d] = cases[i].begin[d];
+            a.window.pad_end[d] = cases[i].end[d];
+        }
+        const size_t x = any_of(&b, false, rank, extent), m = any_of(&b, true, rank, mixing);
+        const size_t w = any_of(&b, true, rank, window);
+        const size_t mixed = add(&b, OP_CONV, &before, 2, (const size_t[]){x, m});
+        const size_t y = add(&b, OP_CONV, &a, 2, (const size_t[]){mixed, w});
+        check(&b, y, w);
+        check(&b, y, m);
+        check_apart(&b, y, w);
+        bench_free(&b);
+    }
+}
+
 /* A weight two layers before the loss: gradients through functions and convolutions. */
 static void through_layers(void **state)
 {
@@ -289,10 +336,15 @@ static void no_gradient(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(convolutions),    cmocka_unit_test(through_layers),
-        cmocka_unit_test(matrix_products), cmocka_unit_test(products_of_sequences),
-        cmocka_unit_test(functions),       cmocka_unit_test(bounded_functions),
-        cmocka_unit_test(pairs),           cmocka_unit_test(others),
+        cmocka_unit_test(convolutions),
+        cmocka_unit_test(depthwise),
+        cmocka_unit_test(through_layers),
+        cmocka_unit_test(matrix_products),
+        cmocka_unit_test(products_of_sequences),
+        cmocka_unit_test(functions),
+        cmocka_unit_test(bounded_functions),
+        cmocka_unit_test(pairs),
+        cmocka_unit_test(others),
         cmocka_unit_test(no_gradient),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

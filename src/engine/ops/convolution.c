@@ -3,12 +3,14 @@
 
 #include "engine/ops/back.h"
 #include "engine/ops/compute.h"
+#include "engine/ops/depthwise.h"
 #include "engine/ops/slopes.h"
 #include "graph/infer.h"
 
 typedef struct convolution {
     onednn_tensor src, weights, bias, dst;
     onednn_convolution description;
+    window_geometry geometry;
     layout *stored; /* how the weights lie in the graph's tensor; NULL: row-major */
 } convolution;
 
@@ -87,7 +89,7 @@ static pal_status describe(plan *plan, const graph_node *node, bool transposed, 
     pal_status status = resolve_window(node, x, w, &g);
     if (status)
         return status;
-    *c = (convolution){.src = tensor_of(x, true), .dst = tensor_of(y, true)};
+    *c = (convolution){.src = tensor_of(x, true), .dst = tensor_of(y, true), .geometry = g};
     c->description = (onednn_convolution){.src = &c->src,
                                           .weights = &c->weights,
                                           .bias = bias ? &c->bias : NULL,
@@ -208,6 +210,21 @@ static pal_status layout_of_batch(const onednn_primitive *primitive, onednn_role
     return part ? layout_like(part, value->rank, value->shape, out) : PAL_OK;
 }
 
+/* A filter for each channel. */
+static bool is_depthwise(const plan *plan, const graph_node *node, const convolution *c)
+{
+    const int64_t groups = node->attributes.window.groups;
+    return !c->description.transposed && groups > 1 &&
+           plan_input(plan, node, 0)->shape[1] == groups &&
+           plan_output(plan, node, 0)->shape[1] == groups;
+}
+
+/* Not by products of matrices, each for a single channel, or no faster. */
+static bool is_made_for_depthwise(const onednn_primitive *primitive)
+{
+    return !strstr(onednn_implementation(primitive), "gemm") && !onednn_is_reference(primitive);
+}
+
 static pal_status back_to_weights(plan *plan, const graph_node *node, convolution *c)
 {
     const graph_value *x = plan_input(plan, node, 0), *y = plan_output(plan, node, 0);
@@ -231,6 +248,14 @@ static pal_status back_to_weights(plan *plan, const graph_node *node, convolutio
         c->weights = stored;
     }
     pal_status status = onednn_convolution_back_to_weights(&c->description, &it->primitive);
+    if (!status && is_depthwise(plan, node, c) && !is_made_for_depthwise(it->primitive)) {
+        bool done;
+        status = depthwise_back_to_weights(plan, node, &c->geometry, &done);
+        if (status || done) {
+            release_weights(it);
+            return status;
+        }
+    }
     if (!status)
         status = layout_of_batch(it->primitive, ONEDNN_SRC, x, &it->src);
     if (!status)
