@@ -29,12 +29,15 @@ ACCURACY = """
 ## Accuracy on the test images, percent
 
 Everything is scored on the final file, by `palettize eval`; coremltools' networks in PyTorch, which is
-where they exist. {samples} training images for the methods that look at data; DKM trains for {epochs}
-epochs. Figures of several trials are their mean ± standard deviation (of the sample).
+where they exist. {samples} training images for the methods that look at data; DKM trains on all of
+them {epochs}, here no more once the network answers like the float one (option `enough`: mostly at 6
+and 8 bit). Figures of several trials are their mean ± standard deviation (of the sample).
 {note}
 """
 
 NOTE = "Figures with † were measured in an earlier run, on a machine of the same kind."
+
+TIMES = {1: "once", 2: "twice", 3: "three times"}
 
 METHOD_TITLES = {"kmeans": "K-Means", "sensitive": "Sensitive K-Means",
                  "layerwise": "layer-wise", "dkm": "DKM"}
@@ -47,11 +50,12 @@ def make(ours, theirs, version="9.0"):
     for name, network in rows.SCORED_NETWORKS.items():
         earlier = any(figures.get("earlier") for row, figures in theirs.items()
                       if row.startswith(f"{name}/"))
-        parts.append(ACCURACY.format(samples=rows.SAMPLES, epochs=rows.EPOCHS[name],
+        parts.append(ACCURACY.format(samples=rows.SAMPLES, epochs=TIMES[rows.EPOCHS[name]],
                                      note=NOTE if earlier else "")
                      .replace("## Accuracy on", f"## {network.title}: accuracy on").rstrip())
-        parts.append(f"\n\nFloat: {accuracy(ours.get(f'{name}/float'))} here, "
-                     f"{accuracy(theirs.get(f'{name}/float'))} in PyTorch.\n")
+        parts.append(f"\n\nFloat: {accuracy(ours.get(f'{name}/float'))} here"
+                     + (f", {accuracy(theirs[f'{name}/float'])} in PyTorch"
+                        if f"{name}/float" in theirs else "") + ".\n")
         for form, title in (("", "One look-up table for each weight"),
                             ("/grouped", f"A table for every {rows.GROUP_SIZE} output channels")):
             parts.append(accuracy_table(ours, theirs, name, form, title))

@@ -39,7 +39,7 @@ METHODS = ("kmeans", "sensitive", "layerwise", "dkm")
 GROUP_SIZE = 8
 SAMPLES = 128
 TRIALS = {"kmeans": 1, "sensitive": 3, "layerwise": 3, "dkm": 3}
-EPOCHS = {"resnet20": 2, "mobilenetv3small-cifar": 3, "fashion-mnist": 2}
+EPOCHS = {"resnet20": 2, "mobilenetv3small-cifar": 1, "fashion-mnist": 2}
 IMAGENET = ["--mean", "0.485 0.456 0.406", "--std", "0.229 0.224 0.225"]
 
 

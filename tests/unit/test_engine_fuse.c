@@ -187,6 +187,21 @@ static void functions(void **state)
 }
 
 /* Nearly such a function. */
+/* A threshold before hard swish changes nothing up to -3, and something above. */
+static void thresholds(void **state)
+{
+    (void)state;
+    static const float alphas[] = {-3, -3.5F, -2};
+    for (int i = 0; i < 3; i++) {
+        bench b = bench_new(60);
+        const size_t x =
+            binary(&b, BINARY_MUL, conv(&b, image(&b, 20), 20, 16, true), number_of(&b, 2));
+        const size_t y =
+            unary(&b, UNARY_HARD_SWISH, 0, 0, unary(&b, UNARY_THRESHOLDED_RELU, alphas[i], 0, x));
+        check(&b, y, i < 2 ? 1 : 3, i < 2 ? OP_CONV : OP_UNARY);
+    }
+}
+
 static void other_functions(void **state)
 {
     (void)state;
@@ -314,6 +329,7 @@ int main(void)
         cmocka_unit_test(results_that_are_needed),
         cmocka_unit_test(functions),
         cmocka_unit_test(other_functions),
+        cmocka_unit_test(thresholds),
         cmocka_unit_test(norms),
         cmocka_unit_test(attention),
         cmocka_unit_test(flat_softmax),

@@ -216,6 +216,17 @@ bool fuse_function(fusing *f, graph_node *node)
     return false;
 }
 
+/* hard swish(x > -3 ? x : 0), as coremltools writes it, is hard swish(x): zero up to -3. */
+bool fuse_threshold(fusing *f, graph_node *node)
+{
+    if (node->attributes.unary.kind != UNARY_HARD_SWISH)
+        return false;
+    const graph_node *before = maker_of(f, node->inputs[0], OP_UNARY);
+    return before && !before->post_count &&
+           before->attributes.unary.kind == UNARY_THRESHOLDED_RELU &&
+           before->attributes.unary.alpha <= -3 && set_inputs(f, node, 1, before->inputs);
+}
+
 /* Constant bounds are parameters of a function. */
 bool fuse_clip(fusing *f, graph_node *node)
 {

@@ -74,6 +74,7 @@ bool fuse_bounds(fusing *f, graph_node *node);
 bool fuse_addition(fusing *f, graph_node *node);
 /* function.c: functions that were written out */
 bool fuse_function(fusing *f, graph_node *node);
+bool fuse_threshold(fusing *f, graph_node *node);
 bool fuse_clip(fusing *f, graph_node *node);
 /* norm.c */
 bool fuse_layer_norm(fusing *f, graph_node *node);

@@ -6,8 +6,11 @@
 #include "engine/ops/back.h"
 #include "engine/ops/compute.h"
 #include "engine/ops/walk.h"
+#include "engine/ops/wide.h"
 
 #define PARALLEL_ELEMENTS 16384
+/* Elements that a thread looks at before it takes others. */
+#define PART 4096
 
 /* ---------------------------------------------------------------- one operand */
 
@@ -102,33 +105,41 @@ typedef struct slope {
 } slope;
 
 /* The kinds that most networks have are written out, so that their loops are vectors. */
-static pal_status run_slope(const step *step)
+WIDE static void slope_of_part(const slope *it, int64_t count, const float *dy, const float *x,
+                               float *dx)
 {
-    const slope *it = step->state;
-    const float *dy = step->reads[0]->data, *x = step->reads[1]->data;
     const float alpha = it->alpha, beta = it->beta;
-    float *dx = step->writes[0]->data;
-    const int64_t count = (int64_t)(step->writes[0]->bytes / sizeof *dx);
     switch (it->kind) {
     case UNARY_RELU:
-#pragma omp parallel for simd schedule(static) if (count > PARALLEL_ELEMENTS)
+        INDEPENDENT
         for (int64_t i = 0; i < count; i++)
             dx[i] = x[i] > 0 ? dy[i] : 0;
         break;
     case UNARY_CLIP:
-#pragma omp parallel for simd schedule(static) if (count > PARALLEL_ELEMENTS)
+        INDEPENDENT
         for (int64_t i = 0; i < count; i++)
             dx[i] = x[i] >= alpha && x[i] <= beta ? dy[i] : 0;
         break;
     case UNARY_HARD_SWISH:
-#pragma omp parallel for simd schedule(static) if (count > PARALLEL_ELEMENTS)
+        INDEPENDENT
         for (int64_t i = 0; i < count; i++)
             dx[i] = dy[i] * (x[i] <= -3 ? 0 : x[i] >= 3 ? 1 : x[i] / 3 + 0.5F);
         break;
     default:
-#pragma omp parallel for schedule(static) if (count > PARALLEL_ELEMENTS)
         for (int64_t i = 0; i < count; i++)
             dx[i] = dy[i] * unary_slope(it->kind, alpha, beta, x[i]);
+    }
+}
+
+static pal_status run_slope(const step *step)
+{
+    const float *dy = step->reads[0]->data, *x = step->reads[1]->data;
+    float *dx = step->writes[0]->data;
+    const int64_t count = (int64_t)(step->writes[0]->bytes / sizeof *dx);
+#pragma omp parallel for schedule(static) if (count > PARALLEL_ELEMENTS)
+    for (int64_t i = 0; i < count; i += PART) {
+        const int64_t length = count - i < PART ? count - i : PART;
+        slope_of_part(step->state, length, dy + i, x + i, dx + i);
     }
     return PAL_OK;
 }
