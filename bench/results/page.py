@@ -29,9 +29,10 @@ ACCURACY = """
 ## Accuracy on the test images, percent
 
 Everything is scored on the final file, by `palettize eval`; coremltools' networks in PyTorch, which is
-where they exist. {samples} training images for the methods that look at data; DKM trains on all of
-them {epochs}, here no more once the network answers like the float one (option `enough`: mostly at 6
-and 8 bit). Figures of several trials are their mean ± standard deviation (of the sample).
+where they exist. {samples} training images for the methods that look at data; DKM sees all training
+images {epochs}, or not at all where the network that it would begin with answers like the float one
+(option `enough`: mostly at 6 and 8 bit). Figures of several trials are their mean ± standard deviation
+(of the sample); "> 30 min": stopped after that time.
 {note}
 """
 
@@ -88,12 +89,14 @@ def accuracy_table(ours, theirs, network, form, title):
 
 
 def costs(ours, theirs, network, form):
-    """The longest of the rows of a method, where both sides were measured."""
+    """The longest of the rows of a method; of those that both sides have, if there are any."""
     told = []
     for method in rows.METHODS:
         names = [f"{network}/{method}/{n}{form}" for n in rows.BITS]
-        mine = cost([ours[name] for name in names if name in ours])
-        other = cost([theirs[name] for name in names if "seconds" in theirs.get(name, {})])
+        names = [name for name in names if name in ours]
+        both = [name for name in names if "seconds" in theirs.get(name, {})]
+        mine = cost([ours[name] for name in both or names])
+        other = cost([theirs[name] for name in both])
         if mine:
             told.append(f"{METHOD_TITLES[method]} {mine}"
                         + (f" (coremltools {other})" if other else ""))
@@ -114,6 +117,8 @@ def ratio(value):
 def accuracy(figures):
     if not figures:
         return ""
+    if "unfinished" in figures:
+        return f"> {figures['unfinished'] / 60:.0f} min"
     values = figures["accuracy"]
     text = f"{statistics.mean(values):.2f}"
     if len(values) > 1:

@@ -1,12 +1,13 @@
 """coremltools on the same networks and data: the other side of the tables.
 
-    peers.py [--rows PATTERN ...] [--trials N]       figures go to peers.json
+    peers.py [--rows PATTERN ...] [--trials N] [--patience SECONDS]    figures go to peers.json
 
 Ratios come from coremltools.optimize.coreml.palettize_weights on the same package. Accuracies come
 from the palettizers of coremltools.optimize.torch on the same weights, scored in PyTorch; the ratio
 there is that of the package that coremltools makes of the result. Each trial is a process of its
 own, whose seconds are those of the palettizer, and whose peak of memory is that before anything is
-scored or converted; images wait there as bytes. Needs bench/requirements.txt.
+scored or converted; images wait there as bytes. A trial that takes longer than --patience is
+stopped, and the row says so. Needs bench/requirements.txt.
 """
 
 import argparse
@@ -41,6 +42,7 @@ def main():
                         help="folder that keeps the exported networks")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--trials", type=int, help="at most so many, where a row has several")
+    parser.add_argument("--patience", type=float, help="seconds for a trial; without it any")
     parser.add_argument("--trial", nargs=2, metavar=("ROW", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     bench = rows.Bench("palettize", options.shared, options.work, sys.executable)
@@ -65,10 +67,13 @@ def measure(bench, name, options):
         return palettize_package(bench.model(rows.RATIO_NETWORKS[parts[1]].model), int(parts[2]))
     trials = []
     for seed in range(min(rows.TRIALS.get(parts[1], 1), options.trials or sys.maxsize)):
-        process = subprocess.run(
-            [sys.executable, __file__, "--trial", name, str(seed), "--shared", options.shared,
-             "--work", options.work, "--threads", str(options.threads)],
-            check=True, stdout=subprocess.PIPE, text=True)
+        try:
+            process = subprocess.run(
+                [sys.executable, __file__, "--trial", name, str(seed), "--shared", options.shared,
+                 "--work", options.work, "--threads", str(options.threads)],
+                check=True, stdout=subprocess.PIPE, text=True, timeout=options.patience)
+        except subprocess.TimeoutExpired:
+            return {"unfinished": options.patience}
         trials.append(json.loads(process.stdout.splitlines()[-1]))
     return rows.combine(trials)
 
