@@ -15,9 +15,6 @@
 /* Fewer samples than this do not tell palettes apart. */
 #define FEWEST 32
 
-/* Nats, or relative squared error: a model this near is as good as the original. */
-#define NEAR 0.0005
-
 typedef struct choice {
     compression *candidates;
     size_t count;
@@ -221,7 +218,7 @@ static pal_status choose(choice *c)
     status = choose_for_all(c, &best);
     for (size_t i = 0; i < c->weight_count; i++)
         c->chosen[i] = best;
-    if (!status && c->distance > NEAR && blocks > 1)
+    if (!status && c->distance > c->options->enough && blocks > 1)
         status = sweep(c);
     /* What nothing that runs uses goes with the others. */
     for (size_t i = 0, n = 0; !status && i < c->model->weight_count; i++) {

@@ -17,6 +17,7 @@ typedef struct choose_options {
     size_t batch;
     int threads;
     uint64_t sweeps; /* over all weights; 0: one candidate for all of them */
+    double enough;   /* no sweep where one candidate for all is this near (judge.h) */
     pal_progress progress;
     void *user;
 } choose_options;

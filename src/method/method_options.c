@@ -89,14 +89,16 @@ static const row table[] = {
      0,
      K | S | L},
     {{"enough", "X", "0.001", NULL,
-      "The distance from the float network, on samples held back, that is as good as none: there "
-      "layers are not reconstructed, and training ends (dkm; or does not begin). In nats for each "
-      "sample; of an output that holds no scores of classes, relative. 0: work in any case."},
+      "The distance from the float network, on samples, that is as good as none: there palettes "
+      "are "
+      "not chosen weight by weight (sensitive), layers are not reconstructed (layerwise), and "
+      "training ends, or does not begin (dkm). In nats for each sample; of an output that holds no "
+      "scores of classes, relative. 0: work in any case."},
      VALUE_REAL,
      FIELD(enough),
      0,
      1000,
-     L | D},
+     S | L | D},
     {{"loss_output", "NAME", NULL, NULL,
       "The model's output that the loss is of. By default its first."},
      VALUE_TEXT,

@@ -94,6 +94,7 @@ static pal_status cluster_all(const work *w, compression *candidates, pal_report
                                     .batch = (size_t)method->batch,
                                     .threads = options_threads(w->options),
                                     .sweeps = method->sweeps,
+                                    .enough = method->enough,
                                     .progress = w->progress,
                                     .user = w->user};
     size_t made = 0;
