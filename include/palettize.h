@@ -604,7 +604,8 @@ PAL_API pal_status pal_method_held_back(const pal_data *data, const pal_method_o
 typedef struct pal_trainer pal_trainer;
 
 typedef struct pal_training {
-    uint64_t step, steps, epoch;  /* steps made, and in all; the epoch of this one, from 0 */
+    uint64_t step, steps, epoch;  /* steps made, and in all (fewer once option enough ends them);
+                                     the epoch of this one, from 0 */
     double loss;                  /* of the soft network, on this step's samples */
     double lr, tau;               /* learning rate; temperature (see option tau) */
     double gradient_norm;         /* before clipping */

@@ -186,7 +186,6 @@ static void functions(void **state)
     }
 }
 
-/* Nearly such a function. */
 /* A threshold before hard swish changes nothing up to -3, and something above. */
 static void thresholds(void **state)
 {
@@ -202,6 +201,7 @@ static void thresholds(void **state)
     }
 }
 
+/* Nearly such a function. */
 static void other_functions(void **state)
 {
     (void)state;

@@ -86,10 +86,8 @@ static pal_status keep(pal_trainer *it, const network_score *score)
 /* No step follows where the network is as good as the float one. */
 static void end_if_enough(pal_trainer *it, const network_score *score)
 {
-    if (!(score->distance < it->enough) || it->step == it->steps) /* not where it is NaN */
-        return;
-    it->ended_early = true;
-    it->steps = it->step;
+    if (score->distance < it->enough) /* not where it is NaN */
+        it->steps = it->step;
 }
 
 /* Scores what training begins with. */
@@ -373,7 +371,7 @@ static pal_status note_best(const pal_trainer *it, pal_report *report)
     if (!it->held_back)
         return PAL_OK;
     const unsigned long long samples = pal_data_count(it->held_back);
-    if (it->ended_early && !it->best.step)
+    if (!it->steps)
         snprintf(text, sizeof text,
                  "what training would begin with is less than %g from the float model on %llu "
                  "samples held back: it is written",

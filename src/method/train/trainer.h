@@ -39,8 +39,8 @@ struct pal_trainer {
     result best;
     training_log log;
     size_t batch, micro_batches; /* samples of a step; micro-batches of it */
-    uint64_t step, steps, epoch_steps;
-    bool ended_early;  /* the network had come so close; `steps` are those made */
+    uint64_t step, epoch_steps;
+    uint64_t steps;    /* of all epochs; those made where the network has come close enough */
     bool positioned;   /* the feed stands where the next step begins */
     double *centroids; /* of all layers, for checkpoints */
     size_t centroid_count;

@@ -63,7 +63,6 @@ static pal_status list_pieces(pal_trainer *it, pieces *to)
     *to = (pieces){0};
     put(to, &it->step, sizeof it->step);
     put(to, &it->steps, sizeof it->steps);
-    put(to, &it->ended_early, sizeof it->ended_early);
     put_parameters(to, &it->parameters);
     put(to, it->network.answers.values,
         it->network.answers.samples * it->network.answers.width * sizeof(float));
