@@ -62,11 +62,8 @@ def main():
 
 
 def measure(bench, name, options):
-    parts = name.split("/")
-    if parts[0] == "ratio":
-        return palettize_package(bench.model(rows.RATIO_NETWORKS[parts[1]].model), int(parts[2]))
     trials = []
-    for seed in range(min(rows.TRIALS.get(parts[1], 1), options.trials or sys.maxsize)):
+    for seed in range(min(rows.TRIALS.get(name.split("/")[1], 1), options.trials or sys.maxsize)):
         try:
             process = subprocess.run(
                 [sys.executable, __file__, "--trial", name, str(seed), "--shared", options.shared,
@@ -75,10 +72,13 @@ def measure(bench, name, options):
         except subprocess.TimeoutExpired:
             return {"unfinished": options.patience}
         trials.append(json.loads(process.stdout.splitlines()[-1]))
-    return rows.combine(trials)
+    return trials[0] if name.startswith("ratio/") else rows.combine(trials)
 
 
 def trial(bench, name, seed, threads):
+    if name.startswith("ratio/"):
+        _, network, nbits = name.split("/")
+        return palettize_package(bench.model(rows.RATIO_NETWORKS[network].model), int(nbits))
     import torch
 
     torch.set_num_threads(threads)

@@ -59,7 +59,7 @@ static places places_of(const pal_tensor *output, uint64_t samples)
     return (places){0};
 }
 
-static uint64_t sample_elements(const pal_tensor *output)
+static uint64_t row_elements(const pal_tensor *output)
 {
     uint64_t elements = 1;
     for (size_t d = 1; d < output->rank; d++)
@@ -92,7 +92,7 @@ typedef struct tally {
 static pal_status count_labels(tally *tally, const pal_tensor *output, const int64_t *labels,
                                size_t count)
 {
-    const uint64_t classes = sample_elements(output);
+    const uint64_t classes = row_elements(output);
     const places seen = places_of(output, count);
     if (seen.classes != classes)
         return fail(PAL_ERROR_UNSUPPORTED,
@@ -170,22 +170,23 @@ static uint64_t best_class(const float *scores, const places *at)
     return best;
 }
 
+/* In the first `rows` of both. */
 static pal_status count_difference(tally *tally, const pal_tensor *a, const pal_tensor *b,
-                                   size_t count)
+                                   size_t rows)
 {
     if (a->rank != b->rank || memcmp(a->shape, b->shape, a->rank * sizeof *a->shape) != 0)
         return fail(PAL_ERROR_ARGUMENT,
                     "output '%s' and the reference's output '%s' differ in shape", a->name,
                     b->name);
     const float *x = a->data, *y = b->data;
-    const uint64_t elements = sample_elements(a) * count;
+    const uint64_t elements = row_elements(a) * rows;
     for (uint64_t i = 0; i < elements; i++) {
         const double difference = (double)x[i] - y[i];
         tally->error += difference * difference;
         tally->peak = fmax(tally->peak, fabs((double)y[i]));
     }
     tally->elements += elements;
-    const places at = places_of(a, count);
+    const places at = places_of(a, rows);
     tally->classes = at.classes > 1;
     for (uint64_t o = 0; tally->classes && o < at.outer; o++)
         for (uint64_t i = 0; i < at.inner; i++) {
@@ -212,7 +213,8 @@ static pal_status score_batch(scoring *it, const feed_batch *batch)
     pal_status status = pal_session_run(it->session, batch->inputs, batch->input_count);
     if (!status)
         status = score_output(it->session, it->output, &output);
-    if (!status && output->shape[0] % batch->inputs[0].shape[0] != 0)
+    const int64_t samples = batch->inputs[0].shape[0];
+    if (!status && (batch->labels ? output->shape[0] != samples : output->shape[0] % samples != 0))
         status =
             fail(PAL_ERROR_UNSUPPORTED, "output '%s' has no place for each sample", output->name);
     if (!status && batch->labels)
@@ -222,7 +224,8 @@ static pal_status score_batch(scoring *it, const feed_batch *batch)
     if (!status && it->reference)
         status = score_output(it->reference, it->output, &expected);
     if (!status && it->reference)
-        status = count_difference(&it->tally, output, expected, batch->count);
+        status = count_difference(&it->tally, output, expected,
+                                  batch->count * (size_t)(output->shape[0] / samples));
     it->tally.samples += batch->count;
     return status;
 }

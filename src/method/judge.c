@@ -98,34 +98,6 @@ double judge_work(const judge *judge)
 
 /* ---------------------------------------------------------------- distances */
 
-/* The logarithm of the sum that softmax divides by. */
-static double log_sum(const float *scores, size_t classes)
-{
-    double largest = (double)scores[0], sum = 0;
-    for (size_t c = 1; c < classes; c++)
-        largest = fmax(largest, (double)scores[c]);
-    for (size_t c = 0; c < classes; c++)
-        sum += exp((double)scores[c] - largest);
-    return largest + log(sum);
-}
-
-static double divergence(const judge *judge, const float *was, const float *is)
-{
-    const bool plain = judge->kind == SCORES_PLAIN;
-    const double was_sum = plain ? log_sum(was, judge->classes) : 0;
-    const double is_sum = plain ? log_sum(is, judge->classes) : 0;
-    double sum = 0;
-    for (size_t c = 0; c < judge->classes; c++) {
-        double a = (double)was[c] - was_sum, b = (double)is[c] - is_sum;
-        if (judge->kind == SCORES_PROBABILITIES) {
-            a = log(fmax((double)was[c], 1e-30));
-            b = log(fmax((double)is[c], 1e-30));
-        }
-        sum += exp(a) * (a - b);
-    }
-    return sum < 0 ? 0 : sum;
-}
-
 /* Of one sample; NaN or infinite if its output is not finite. */
 static double sample_distance(const judge *judge, const float *was, const float *is)
 {
@@ -133,7 +105,8 @@ static double sample_distance(const judge *judge, const float *was, const float 
     double sum = 0;
     if (judge->scores) {
         for (size_t p = 0; p < judge->places; p++)
-            sum += divergence(judge, was + p * judge->classes, is + p * judge->classes);
+            sum += scores_divergence(judge->kind, was + p * judge->classes, is + p * judge->classes,
+                                     judge->classes);
         return sum / (double)judge->places;
     }
     for (size_t i = 0; i < count; i++) {

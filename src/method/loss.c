@@ -36,23 +36,32 @@ static double draw(uint64_t seed, uint64_t sample, uint64_t place)
     return (double)(z >> 11) * 0x1p-53;
 }
 
-/* Probabilities at one place, into `gradient`; returns the logarithm that softmax subtracts. */
-static double probabilities(const loss *loss, const float *scores, float *to)
+/* Below this a probability counts as this. */
+#define LEAST_PROBABILITY 1e-30
+
+/* log sum exp. */
+static double log_sum(const float *scores, size_t classes)
 {
     double largest = scores[0], sum = 0;
+    for (size_t c = 1; c < classes; c++)
+        largest = fmax(largest, scores[c]);
+    for (size_t c = 0; c < classes; c++)
+        sum += exp(scores[c] - largest);
+    return largest + log(sum);
+}
+
+/* Probabilities at one place; returns the logarithm that softmax subtracts. */
+static double probabilities(const loss *loss, const float *scores, float *to)
+{
     if (loss->scores == SCORES_PROBABILITIES) {
         for (size_t c = 0; c < loss->classes; c++)
             to[c] = scores[c];
         return 0;
     }
-    for (size_t c = 1; c < loss->classes; c++)
-        largest = fmax(largest, scores[c]);
+    const double sum = log_sum(scores, loss->classes);
     for (size_t c = 0; c < loss->classes; c++)
-        sum += exp(scores[c] - largest);
-    const double log_sum = largest + log(sum);
-    for (size_t c = 0; c < loss->classes; c++)
-        to[c] = (float)exp(scores[c] - log_sum);
-    return log_sum;
+        to[c] = (float)exp(scores[c] - sum);
+    return sum;
 }
 
 static size_t draw_class(const float *probability, size_t classes, double number)
@@ -82,20 +91,36 @@ double loss_gradient(const loss *loss, const float *output, const int64_t *targe
                 to[c] = 0;
             continue;
         }
-        const double log_sum = probabilities(loss, scores, to);
+        const double sum = probabilities(loss, scores, to);
         const size_t target = targets ? (size_t)targets[p]
                                       : draw_class(to, loss->classes, draw(loss->seed, sample, p));
         if (loss->scores == SCORES_PLAIN) {
-            total += log_sum - scores[target];
+            total += sum - scores[target];
             to[target] -= 1;
             continue;
         }
         /* The output went through softmax itself: only the target's entry counts. */
-        const double probability = fmax(to[target], 1e-30);
+        const double probability = fmax(to[target], LEAST_PROBABILITY);
         total -= log(probability);
         for (size_t c = 0; c < loss->classes; c++)
             to[c] = 0;
         to[target] = loss->scores == SCORES_LOGARITHMS ? -1 : (float)(-1 / probability);
     }
     return total;
+}
+
+double scores_divergence(score_kind kind, const float *was, const float *is, size_t classes)
+{
+    const double was_sum = kind == SCORES_PLAIN ? log_sum(was, classes) : 0;
+    const double is_sum = kind == SCORES_PLAIN ? log_sum(is, classes) : 0;
+    double sum = 0;
+    for (size_t c = 0; c < classes; c++) {
+        double a = was[c] - was_sum, b = is[c] - is_sum;
+        if (kind == SCORES_PROBABILITIES) {
+            a = log(fmax(was[c], LEAST_PROBABILITY));
+            b = log(fmax(is[c], LEAST_PROBABILITY));
+        }
+        sum += exp(a) * (a - b);
+    }
+    return sum < 0 ? 0 : sum; /* rounding */
 }

@@ -1,4 +1,5 @@
-/* The loss that sensitivities are of, and its gradient by a model's output. */
+/* The loss that sensitivities are of, its gradient by a model's output, and how far one output is
+ * from another. */
 #ifndef PAL_METHOD_LOSS_H
 #define PAL_METHOD_LOSS_H
 
@@ -31,5 +32,8 @@ pal_status loss_for(const pal_tensor *output, score_kind scores, uint64_t seed, 
  * probabilities, by the seed and the sample's number. */
 double loss_gradient(const loss *loss, const float *output, const int64_t *targets, uint64_t sample,
                      float *gradient);
+
+/* KL(was || is) of the scores at one place, in nats. */
+double scores_divergence(score_kind kind, const float *was, const float *is, size_t classes);
 
 #endif

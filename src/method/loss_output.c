@@ -15,14 +15,43 @@ pal_status loss_find_output(const graph *graph, const char *name, size_t *output
                 : fail(PAL_ERROR_UNSUPPORTED, "the model has no output of numbers");
 }
 
+static const graph_node *maker_of(const graph *graph, size_t value)
+{
+    for (size_t i = 0; i < graph->main.node_count; i++)
+        if (graph->main.nodes[i].outputs[0] == value)
+            return &graph->main.nodes[i];
+    return NULL;
+}
+
+/* Whether a node hands on its first input's numbers in their order. */
+static bool hands_on(const graph *graph, const graph_node *node)
+{
+    switch (node->op) {
+    case OP_IDENTITY:
+    case OP_RESHAPE:
+    case OP_SQUEEZE:
+    case OP_UNSQUEEZE:
+    case OP_FLATTEN: return true;
+    case OP_CAST:
+        return graph->values[node->inputs[0]].type == GRAPH_FLOAT &&
+               graph->values[node->outputs[0]].type == GRAPH_FLOAT;
+    default: return false;
+    }
+}
+
 score_kind loss_scores_of(const graph *graph, size_t value)
 {
-    for (size_t i = 0; i < graph->main.node_count; i++) {
-        const graph_node *node = &graph->main.nodes[i];
-        if (node->op == OP_SOFTMAX && node->outputs[0] == value)
-            return node->attributes.softmax.logarithm ? SCORES_LOGARITHMS : SCORES_PROBABILITIES;
-    }
-    return SCORES_PLAIN;
+    const graph_node *node = maker_of(graph, value);
+    while (node && hands_on(graph, node))
+        node = maker_of(graph, node->inputs[0]);
+    const bool logarithm = node && node->op == OP_UNARY && node->attributes.unary.kind == UNARY_LOG;
+    if (logarithm)
+        node = maker_of(graph, node->inputs[0]);
+    if (!node || node->op != OP_SOFTMAX)
+        return SCORES_PLAIN;
+    if (node->attributes.softmax.logarithm)
+        return logarithm ? SCORES_PLAIN : SCORES_LOGARITHMS;
+    return logarithm ? SCORES_LOGARITHMS : SCORES_PROBABILITIES;
 }
 
 /* The tokens that a language model was given: an input of integers as long as its output. */

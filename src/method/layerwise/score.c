@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "method/layerwise/layerwise.h"
+#include "method/loss_output.h"
 
 /* Chunks that are looked at: of the samples held back, or all. */
 static void chunks_of(const walk *w, size_t *first, size_t *end)
@@ -36,37 +37,19 @@ static size_t classes_of(const walk *w, size_t value)
     return scores ? classes : 0;
 }
 
-static double log_sum_exp(const float *scores, size_t count)
-{
-    const double most = (double)scores[largest(scores, count)];
-    double sum = 0;
-    for (size_t i = 0; i < count; i++)
-        sum += exp((double)scores[i] - most);
-    return most + log(sum);
-}
-
-/* Divergence of softmax(b) from softmax(a). */
-static double divergence(const float *a, const float *b, size_t classes)
-{
-    const double of_a = log_sum_exp(a, classes), of_b = log_sum_exp(b, classes);
-    double sum = 0;
-    for (size_t i = 0; i < classes; i++)
-        sum += exp((double)a[i] - of_a) * (((double)a[i] - of_a) - ((double)b[i] - of_b));
-    return sum;
-}
-
 /* By the first output of numbers. */
 static void find_distance(const walk *w, size_t value, score *score)
 {
     const size_t classes = classes_of(w, value);
+    const score_kind kind = loss_scores_of(w->graph, value);
     size_t first, end;
     double sum = 0;
     chunks_of(w, &first, &end);
     for (size_t chunk = first; classes && chunk < end; chunk++)
         for (size_t s = 0; s < walk_count(w, chunk); s++)
-            sum +=
-                divergence(walk_values(w, NETWORK_FLOAT, chunk, value) + s * classes,
-                           walk_values(w, NETWORK_COMPRESSED, chunk, value) + s * classes, classes);
+            sum += scores_divergence(
+                kind, walk_values(w, NETWORK_FLOAT, chunk, value) + s * classes,
+                walk_values(w, NETWORK_COMPRESSED, chunk, value) + s * classes, classes);
     score->distance = classes ? sum / (double)score->samples : -1;
 }
 

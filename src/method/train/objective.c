@@ -148,13 +148,11 @@ double objective_sample(const objective *it, const float *output, const float *t
 
 double objective_distance(const objective *it, const float *output, const float *teacher)
 {
-    double *own = it->logits, *its = it->logits + it->width, sum = 0;
+    double sum = 0;
     if (!it->classes)
         return distance(it, output, teacher, 0, NULL);
-    for (size_t p = 0; p < it->places; p++) {
-        logits_of(it, output + p * it->width, own);
-        logits_of(it, teacher + p * it->width, its);
-        sum += teacher_term(it, own, its, 1, 0, NULL);
-    }
+    for (size_t p = 0; p < it->places; p++)
+        sum += scores_divergence(it->scores, teacher + p * it->width, output + p * it->width,
+                                 it->width);
     return sum / (double)it->places;
 }
