@@ -5,7 +5,7 @@
 #   make test       set up, build, run the C tests and the interoperability tests
 #   make interop    the interoperability tests over the full matrix of models and settings
 #   make sanitize   the C tests under AddressSanitizer and UndefinedBehaviorSanitizer
-#   make fuzz       mutated files against every reader (FUZZ_COUNT=100000 of each kind)
+#   make fuzz       mutated models, configurations and data (FUZZ_COUNT=100000 of each kind)
 #   make bench      compare speed with coremltools (downloads PyTorch)
 #   make install    PREFIX=/usr/local
 #   make docs       the public header as HTML, by Doxygen

@@ -138,6 +138,7 @@ json_t *json_from_score(const pal_score *score, uint64_t peak_bytes)
 {
     json_t *object = json_object();
     json_put(object, "samples", json_integer((json_int_t)score->samples));
+    json_put(object, "nan_samples", json_integer((json_int_t)score->nan_samples));
     json_put(object, "top1", score->labelled ? json_real(score->top1) : json_null());
     json_put(object, "top5", score->labelled ? json_real(score->top5) : json_null());
     json_put(object, "agreement",

@@ -433,11 +433,12 @@ PAL_API pal_status pal_data_read(const pal_data *data, uint64_t i, pal_tensor *i
 
 /* How good a model is on data, or how near to another. */
 typedef struct pal_score {
-    uint64_t samples; /* that were run */
-    bool labelled;    /* the data has labels: top1 and top5 are set */
-    double top1;      /* percent of samples whose label is the largest output */
-    double top5;      /* percent of samples whose label is among the 5 largest */
-    bool compared;    /* there was a reference: psnr is set */
+    uint64_t samples;     /* that were run */
+    uint64_t nan_samples; /* whose output holds NaN: top1 counts them as wrong, and psnr is NaN */
+    bool labelled;        /* the data has labels: top1 and top5 are set */
+    double top1;          /* percent of samples whose label is the largest output */
+    double top5;          /* percent of samples whose label is among the 5 largest */
+    bool compared;        /* there was a reference: psnr is set */
     double psnr;      /* dB, of the output against the reference's: 10 log10(peak^2 / mse), peak its
                          largest magnitude; infinity where equal */
     bool classes;     /* and the output holds scores of classes: these are set */

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Mutated models, configurations and arrays against every reader, under the sanitizers: as many
+# Mutated models, configurations and data against their readers, under the sanitizers: as many
 # iterations of each kind.
 #   fuzz.sh BUILD COUNT
 set -eu
@@ -28,4 +28,6 @@ run session $packages
 run session tests/fuzz/seeds/operators examples/fashion-mnist/*.onnx
 run config "$made/config"
 run array "$made/npy"
+echo "data: images, archives and arrays"
+DATA_DAMAGE_COUNT=$count "$build/tests/test_data_damage" || failed=1
 exit $failed

@@ -89,25 +89,26 @@ def accuracy_table(ours, theirs, network, form, title):
 
 
 def costs(ours, theirs, network, form):
-    """The longest of the rows of a method; of those that both sides have, if there are any."""
-    told = []
+    """What each row took."""
+    lines = ["\nTime and peak memory; of several trials the most:\n\n| method | "
+             + " | ".join(f"{n} bit" for n in rows.BITS) + " |\n",
+             "|---" * (len(rows.BITS) + 1) + "|\n"]
     for method in rows.METHODS:
-        names = [f"{network}/{method}/{n}{form}" for n in rows.BITS]
-        names = [name for name in names if name in ours]
-        both = [name for name in names if "seconds" in theirs.get(name, {})]
-        mine = cost([ours[name] for name in both or names])
-        other = cost([theirs[name] for name in both])
-        if mine:
-            told.append(f"{METHOD_TITLES[method]} {mine}"
-                        + (f" (coremltools {other})" if other else ""))
-    return f"\nTime and memory of the longest: {'; '.join(told)}.\n" if told else ""
+        for whose, figures in (("palettize", ours), ("coremltools", theirs)):
+            cells = [cost(figures.get(f"{network}/{method}/{n}{form}", {})) for n in rows.BITS]
+            if any(cells):
+                lines.append(f"| {METHOD_TITLES[method]}, {whose} | " + " | ".join(cells) + " |\n")
+    return "".join(lines)
 
 
 def cost(figures):
-    peaks = [one["peak_bytes"] for one in figures if "peak_bytes" in one]
-    return " and ".join(
-        ([f"{max(one['seconds'] for one in figures):.1f} s"] if figures else [])
-        + ([f"{max(peaks) / (1 << 20):.0f} MiB"] if peaks else []))
+    if "unfinished" in figures:
+        return f"> {figures['unfinished'] / 60:.0f} min"
+    if "seconds" not in figures:
+        return ""
+    seconds = figures["seconds"]
+    return (f"{seconds:.{2 if seconds < 1 else 1 if seconds < 100 else 0}f} s, "
+            f"{figures['peak_bytes'] / (1 << 20):.0f} MiB")
 
 
 def ratio(value):

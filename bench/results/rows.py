@@ -1,6 +1,7 @@
 """What the tables of docs/results.md consist of: networks, published figures, methods; and how our
 figure of a row is measured."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -157,7 +158,9 @@ def measure_ratio(bench, network, nbits, output, config):
 def measure_accuracy(bench, name, output):
     kept = bench.work / "trials"
     kept.mkdir(parents=True, exist_ok=True)
-    files = [kept / f"{name.replace('/', '-')}-{seed}.json"
+    # A trial of another build, or with another configuration, is not one of this row.
+    identity = hashlib.sha256(bench.command.read_bytes() + config_of(name).read_bytes())
+    files = [kept / f"{name.replace('/', '-')}-{seed}-{identity.hexdigest()[:12]}.json"
              for seed in range(TRIALS[name.split("/")[1]])]
     for seed, file in enumerate(files):
         if not file.is_file():

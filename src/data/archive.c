@@ -114,6 +114,11 @@ static pal_status entry_name(const char *path, struct archive_entry *entry, char
     *hidden = false;
     for (size_t length; *text; text += length) {
         length = strcspn(text, "/");
+        if (length == 2 && memcmp(text, "..", 2) == 0) {
+            free(name);
+            return fail(PAL_ERROR_UNSUPPORTED, "%s: an entry that lies outside: %s", path,
+                        archive_entry_pathname(entry));
+        }
         if (length && !(length == 1 && *text == '.')) {
             if (to > name)
                 *to++ = '/';
@@ -214,6 +219,8 @@ static pal_status list_packed(const char *path, struct archive *in, archive_want
                      : failure(path, in);
         if (!status && (status = unpack_rest(from)))
             fail_context(status, "%s", path);
+        else if (from->status) /* libarchive hands on the message, but not of what kind it is */
+            status = from->status;
         archive_read_close(in); /* it must not use `from` from here on */
     }
     gzip_close(from->gzip);
@@ -223,12 +230,25 @@ static pal_status list_packed(const char *path, struct archive *in, archive_want
 
 /* ---------------------------------------------------------------- opening */
 
-static pal_status list_plain(const char *path, struct archive *in, archive_wanted wanted,
-                             void *user, file_list *list)
+/* Blocks of zeros end a tar. libarchive does not ask for them, and so takes one that was cut off
+ * between two entries for whole. */
+static bool ends_in_zeros(const file_map *map)
+{
+    static const unsigned char zeros[512];
+    return map->size >= sizeof zeros &&
+           memcmp((const unsigned char *)map->data + map->size - sizeof zeros, zeros,
+                  sizeof zeros) == 0;
+}
+
+static pal_status list_plain(const char *path, struct archive *in, archive_kind kind,
+                             archive_wanted wanted, void *user, file_list *list)
 {
     if (archive_read_open_memory(in, list->map.data, list->map.size) != ARCHIVE_OK)
         return failure(path, in);
-    return list_entries(path, in, wanted, user, list);
+    pal_status status = list_entries(path, in, wanted, user, list);
+    if (!status && kind == ARCHIVE_TAR && !ends_in_zeros(&list->map))
+        status = fail(PAL_ERROR_FORMAT, "%s: its end is missing", path);
+    return status;
 }
 
 pal_status list_archive(const char *path, archive_kind kind, archive_wanted wanted, void *user,
@@ -250,7 +270,7 @@ pal_status list_archive(const char *path, archive_kind kind, archive_wanted want
             archive_read_support_format_tar(in);
         status = kind == ARCHIVE_TAR && is_gzip(&out->map)
                      ? list_packed(path, in, wanted, user, out)
-                     : list_plain(path, in, wanted, user, out);
+                     : list_plain(path, in, kind, wanted, user, out);
         archive_read_free(in);
     }
     file_map_discard(&out->map, out->map.data, out->map.size);

@@ -2,10 +2,10 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 
 #include "base/scratch.h"
+#include "data/image.h"
 
 enum { MAX_DEPTH = 32 };
 
@@ -46,15 +46,6 @@ typedef struct walk {
     int depth;
 } walk;
 
-/* Looks at the file system only where the name leaves open what it is: a million images would each
- * cost a call. */
-static bool has_image_name(const char *name)
-{
-    const char *dot = strrchr(name, '.');
-    return dot && (strcasecmp(dot, ".jpg") == 0 || strcasecmp(dot, ".jpeg") == 0 ||
-                   strcasecmp(dot, ".png") == 0);
-}
-
 static pal_status visit(void *user, const char *name)
 {
     const walk *above = user;
@@ -66,7 +57,7 @@ static pal_status visit(void *user, const char *name)
     struct stat info;
     if (!path || !relative) {
         status = fail_memory("listing files");
-    } else if (has_image_name(name) || stat(path, &info) < 0 || !S_ISDIR(info.st_mode)) {
+    } else if (is_image_name(name) || stat(path, &info) < 0 || !S_ISDIR(info.st_mode)) {
         status = file_list_add(above->list, relative, false);
     } else if (above->depth == MAX_DEPTH) { /* as a link to a folder above it would make */
         status = fail(PAL_ERROR_FORMAT, "%s: folders nested too deeply", path);

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/memory.h"
 
@@ -10,6 +11,16 @@ enum {
     /* Deflate makes at most 1032 bytes of one, which hold 8 pixels each; JPEG is below that. */
     PIXELS_A_BYTE = 8 * 1032,
 };
+
+bool is_image_name(const char *path)
+{
+    static const char *const ends[] = {".jpg", ".jpeg", ".jpe", ".jfif", ".png"};
+    const char *dot = strrchr(path, '.');
+    for (size_t i = 0; dot && i < sizeof ends / sizeof *ends; i++)
+        if (strcasecmp(dot, ends[i]) == 0)
+            return true;
+    return false;
+}
 
 pal_status image_check_size(uint64_t width, uint64_t height, size_t file_bytes)
 {

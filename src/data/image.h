@@ -20,6 +20,10 @@ pal_status image_decode(const void *bytes, size_t size, image *out);
 /* Accepts one that was zeroed. */
 void image_free(image *image);
 
+/* Whether a file of this name is an image that can be decoded. Asks no file: a million images would
+ * each cost a call. */
+bool is_image_name(const char *path);
+
 /* Gives `out` its size and pixels, uninitialised. */
 pal_status image_allocate(image *out, size_t width, size_t height, size_t channels);
 

@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -12,13 +11,6 @@ typedef struct image_file {
     source base;
     char *path;
 } image_file;
-
-bool is_image_name(const char *path)
-{
-    const char *dot = strrchr(path, '.');
-    return dot && (strcasecmp(dot, ".jpg") == 0 || strcasecmp(dot, ".jpeg") == 0 ||
-                   strcasecmp(dot, ".png") == 0);
-}
 
 static pal_status read_image(const source *source, uint64_t i, image *out)
 {

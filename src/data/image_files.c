@@ -26,27 +26,16 @@ typedef struct image_source {
 
 /* ---------------------------------------------------------------- names */
 
-static bool ends_in(const char *name, const char *const *ends, size_t count)
-{
-    const char *dot = strrchr(name, '.');
-    for (size_t i = 0; dot && i < count; i++)
-        if (strcasecmp(dot + 1, ends[i]) == 0)
-            return true;
-    return false;
-}
-
-static bool is_image(const char *name)
-{
-    static const char *const ends[] = {"jpg", "jpeg", "png"};
-    return ends_in(name, ends, sizeof ends / sizeof *ends);
-}
-
 /* What other programs would take for a sample as well. */
 static bool is_foreign_image(const char *name)
 {
     static const char *const ends[] = {"bmp",  "gif",  "ppm",  "pgm",  "tif",
                                        "tiff", "webp", "avif", "heic", "jp2"};
-    return ends_in(name, ends, sizeof ends / sizeof *ends);
+    const char *dot = strrchr(name, '.');
+    for (size_t i = 0; dot && i < sizeof ends / sizeof *ends; i++)
+        if (strcasecmp(dot + 1, ends[i]) == 0)
+            return true;
+    return false;
 }
 
 /* By bytes, "/" before all others: then what lies in a folder follows it directly, and folders come
@@ -95,7 +84,7 @@ static size_t count_images(const files *files, size_t begin, size_t end)
 {
     size_t count = 0;
     for (size_t i = begin; i < end; i++)
-        count += !files->entries[i].directory && is_image(files->entries[i].name);
+        count += !files->entries[i].directory && is_image_name(files->entries[i].name);
     return count;
 }
 
@@ -225,7 +214,7 @@ static pal_status label_folders(files *files, source *source)
         if (status)
             return status;
         for (; i < end; i++)
-            if (!files->entries[i].directory && is_image(files->entries[i].name)) {
+            if (!files->entries[i].directory && is_image_name(files->entries[i].name)) {
                 files->entries[kept] = files->entries[i];
                 source->labels[kept++] = label;
             }
@@ -238,7 +227,7 @@ static void keep_images(files *files)
 {
     size_t kept = 0;
     for (size_t i = 0; i < files->count; i++)
-        if (!files->entries[i].directory && is_image(files->entries[i].name))
+        if (!files->entries[i].directory && is_image_name(files->entries[i].name))
             files->entries[kept++] = files->entries[i];
     files->count = kept;
 }
@@ -250,7 +239,7 @@ static pal_status find_samples(files *files, source *source)
     size_t loose_count = 0;
     for (size_t i = 0; i < files->count; i++)
         if (!files->entries[i].directory && !top_length(files, i) &&
-            is_image(files->entries[i].name)) {
+            is_image_name(files->entries[i].name)) {
             loose = loose ? loose : &files->entries[i];
             loose_count++;
         }
@@ -320,7 +309,7 @@ static const source_kind image_kind = {.image = file_image, .name = file_name, .
 static bool is_wanted(void *user, const char *name)
 {
     const char *split = user;
-    if (!is_image(name))
+    if (!is_image_name(name))
         return false;
     if (!*split)
         return true;

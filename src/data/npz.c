@@ -10,9 +10,13 @@
 #include "data/file_list.h"
 #include "data/source.h"
 
+/* An archive may hold more than samples: names of classes, a version, a mean. What cannot be used
+ * is an error of whoever asks for it. */
 typedef struct named_array {
     const char *name; /* without ".npy"; `length` bytes of it */
     size_t length;
+    pal_status status; /* why it cannot be used, with the message; PAL_OK if it can */
+    char *message;
     npy_array array;
 } named_array;
 
@@ -22,6 +26,7 @@ typedef struct npz_source {
     file_list files;
     named_array *arrays;
     size_t count;
+    const named_array *counted; /* whose rows are the samples */
 } npz_source;
 
 /* ---------------------------------------------------------------- values */
@@ -201,13 +206,31 @@ static pal_status no_array(const npz_source *npz, const char *name)
                 names);
 }
 
+/* The array of this name, one sample in each of its rows. *out is NULL where there is none. */
+static pal_status take_array(const npz_source *npz, const char *name, const npy_array **out)
+{
+    const named_array *found = find_array(npz, name);
+    *out = found ? &found->array : NULL;
+    if (!found)
+        return PAL_OK;
+    if (found->status)
+        return fail(found->status, "%s", found->message);
+    if (found->array.shape[0] != npz->base.count)
+        return fail(PAL_ERROR_FORMAT, "%s: %s.npy: %llu samples, where %.*s has %llu", npz->path,
+                    name, (unsigned long long)found->array.shape[0], (int)npz->counted->length,
+                    npz->counted->name, (unsigned long long)npz->base.count);
+    return PAL_OK;
+}
+
 static pal_status npz_shape(const source *source, data_input *input)
 {
     const npz_source *npz = (const npz_source *)source;
-    const named_array *found = find_array(npz, input->name);
-    if (!found)
+    const npy_array *array;
+    pal_status status = take_array(npz, input->name, &array);
+    if (status)
+        return status;
+    if (!array)
         return no_array(npz, input->name);
-    const npy_array *array = &found->array;
     bool fits = array->rank - 1 == input->rank;
     for (size_t i = 0; fits && i < input->rank; i++)
         fits = !input->shape[i] || input->shape[i] == array->shape[i + 1];
@@ -244,6 +267,8 @@ static void npz_name(const source *source, uint64_t i, char *out, size_t size)
 static void npz_close(source *source)
 {
     npz_source *npz = (npz_source *)source;
+    for (size_t i = 0; i < npz->count; i++)
+        free(npz->arrays[i].message);
     free(npz->arrays);
     file_list_free(&npz->files);
     free(npz->path);
@@ -266,40 +291,60 @@ static bool is_array(void *user, const char *name)
     return array_name_length(name) > 0;
 }
 
+static pal_status parse_array(const char *name, const file_entry *file, npy_array *out)
+{
+    pal_status status = npy_parse(name, file->data, file->size, out);
+    if (!status && out->rank == 0)
+        status = fail(PAL_ERROR_FORMAT, "%s: a single value, no samples", name);
+    else if (!status && out->elements == 0)
+        status = fail(PAL_ERROR_FORMAT, "%s: an array without values", name);
+    return status;
+}
+
 static pal_status add_array(npz_source *npz, const file_entry *file)
 {
     char name[512];
     snprintf(name, sizeof name, "%s: %s", npz->path, file->name);
     named_array *added = &npz->arrays[npz->count];
     *added = (named_array){.name = file->name, .length = array_name_length(file->name)};
-    pal_status status = npy_parse(name, file->data, file->size, &added->array);
-    if (status)
-        return status;
-    const npy_array *array = &added->array;
-    if (array->rank == 0)
-        return fail(PAL_ERROR_FORMAT, "%s: a single value, no samples", name);
-    if (array->elements == 0)
-        return fail(PAL_ERROR_FORMAT, "%s: an array without values", name);
-    if (npz->count && array->shape[0] != npz->base.count)
-        return fail(PAL_ERROR_FORMAT, "%s: %llu samples, where %.*s has %llu", name,
-                    (unsigned long long)array->shape[0], (int)npz->arrays[0].length,
-                    npz->arrays[0].name, (unsigned long long)npz->base.count);
-    npz->base.count = array->shape[0];
+    added->status = parse_array(name, file, &added->array);
+    if (added->status == PAL_ERROR_MEMORY)
+        return added->status;
+    if (added->status && !(added->message = strdup(pal_error_message())))
+        return fail_memory("opening arrays");
     npz->count++;
+    return PAL_OK;
+}
+
+/* How many samples there are: labels say it, or else the array with the most values, as inputs
+ * are. */
+static pal_status count_samples(npz_source *npz)
+{
+    const named_array *most = NULL;
+    for (size_t i = 0; i < npz->count; i++)
+        if (!npz->arrays[i].status &&
+            (!most || npz->arrays[i].array.elements > most->array.elements))
+            most = &npz->arrays[i];
+    npz->counted = find_array(npz, "labels");
+    if (!npz->counted)
+        npz->counted = most ? most : npz->arrays;
+    if (npz->counted->status)
+        return fail(npz->counted->status, "%s", npz->counted->message);
+    npz->base.count = npz->counted->array.shape[0];
     return PAL_OK;
 }
 
 static pal_status read_labels(npz_source *npz)
 {
-    const named_array *found = find_array(npz, "labels");
-    if (!found)
-        return PAL_OK;
-    if (sample_elements(&found->array) != 1)
+    const npy_array *found;
+    pal_status status = take_array(npz, "labels", &found);
+    if (status || !found)
+        return status;
+    if (sample_elements(found) != 1)
         return fail(PAL_ERROR_UNSUPPORTED, "%s: labels: more than one for a sample", npz->path);
-    pal_status status = PAL_OK;
     for (uint64_t i = 0; !status && i < npz->base.count; i++) {
         int64_t label;
-        status = read_sample(&found->array, i, PAL_INT64, &label);
+        status = read_sample(found, i, PAL_INT64, &label);
         if (status)
             return source_fail(&npz->base, i, fail_context(status, "labels"));
         status = source_set_label(&npz->base, i, label);
@@ -320,6 +365,8 @@ static pal_status open_arrays(npz_source *npz)
             status = add_array(npz, &npz->files.entries[i]);
     if (!status && !npz->count)
         status = fail(PAL_ERROR_FORMAT, "%s: it holds no array", npz->path);
+    if (!status)
+        status = count_samples(npz);
     return status ? status : read_labels(npz);
 }
 

@@ -36,8 +36,6 @@ pal_status npz_open(const char *path, const char *split, source **out);
 pal_status idx_open(const char *path, const char *split, source **out);
 
 pal_status image_file_open(const char *path, const char *split, source **out);
-/* Whether a file's name is that of an image which is read. */
-bool is_image_name(const char *path);
 
 /* Whether a file's name is that of IDX images, and whether a folder has such files. */
 bool is_idx_name(const char *path);

@@ -187,7 +187,9 @@ static pal_status add_sums(layer *layer, const pal_session *a, const pal_session
         elements = elements / (uint64_t)y->shape[0] * batch->count;
     const float *p = x->data, *q = y->data, *r = own->data;
     for (uint64_t i = 0; i < elements; i++) {
-        const double value = q[i], error = p[i] - value, alone = r[i] - value;
+        const double value = q[i]; /* infinities may be equal */
+        const double error = p[i] == q[i] ? 0 : p[i] - value;
+        const double alone = r[i] == q[i] ? 0 : r[i] - value;
         layer->error += error * error;
         layer->own_error += alone * alone;
         layer->energy += value * value;
@@ -199,7 +201,7 @@ static pal_status add_sums(layer *layer, const pal_session *a, const pal_session
 
 static double ratio(double error, double energy)
 {
-    return energy > 0 ? sqrt(error / energy) : error > 0 ? INFINITY : 0;
+    return error == 0 ? 0 : energy == 0 ? INFINITY : sqrt(error / energy);
 }
 
 static void finish(pal_comparison *comparison)
@@ -210,7 +212,7 @@ static void finish(pal_comparison *comparison)
         layer->shown.relative = ratio(layer->error, layer->energy);
         layer->shown.own = ratio(layer->own_error, layer->energy);
         layer->shown.snr = -20 * log10(layer->shown.relative);
-        layer->shown.psnr = mse > 0 ? 10 * log10(layer->peak * layer->peak / mse) : INFINITY;
+        layer->shown.psnr = mse == 0 ? INFINITY : 10 * log10(layer->peak * layer->peak / mse);
     }
 }
 

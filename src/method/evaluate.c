@@ -82,7 +82,7 @@ static uint64_t rank_of(const float *scores, uint64_t classes, uint64_t label)
 }
 
 typedef struct tally {
-    uint64_t samples, first, five;
+    uint64_t samples, first, five, nan_samples;
     double error, peak;
     uint64_t elements, places, agreed;
     double divergence;
@@ -156,9 +156,18 @@ static double divergence(const float *a, const float *b, const places *at)
     for (uint64_t c = 0; c < at->classes; c++) {
         const double log_q = a[c * at->inner] - largest_a - by_a;
         const double log_p = b[c * at->inner] - largest_b - by_b;
-        sum += exp(log_p) * (log_p - log_q);
+        if (exp(log_p) != 0) /* a class that is ruled out has -inf */
+            sum += exp(log_p) * (log_p - log_q);
     }
     return sum;
+}
+
+static bool has_nan(const float *values, uint64_t count, uint64_t stride)
+{
+    bool any = false;
+    for (uint64_t i = 0; i < count; i++)
+        any |= isnan(values[i * stride]);
+    return any;
 }
 
 static uint64_t best_class(const float *scores, const places *at)
@@ -168,6 +177,13 @@ static uint64_t best_class(const float *scores, const places *at)
         if (scores[c * at->inner] > scores[best * at->inner])
             best = c;
     return best;
+}
+
+static void count_nan(tally *tally, const pal_tensor *output, size_t rows, size_t samples)
+{
+    const uint64_t each = row_elements(output) * rows / samples;
+    for (size_t s = 0; s < samples; s++)
+        tally->nan_samples += has_nan((const float *)output->data + s * each, each, 1);
 }
 
 /* In the first `rows` of both. */
@@ -181,7 +197,7 @@ static pal_status count_difference(tally *tally, const pal_tensor *a, const pal_
     const float *x = a->data, *y = b->data;
     const uint64_t elements = row_elements(a) * rows;
     for (uint64_t i = 0; i < elements; i++) {
-        const double difference = (double)x[i] - y[i];
+        const double difference = x[i] == y[i] ? 0 : (double)x[i] - y[i]; /* both may be infinite */
         tally->error += difference * difference;
         tally->peak = fmax(tally->peak, fabs((double)y[i]));
     }
@@ -192,7 +208,9 @@ static pal_status count_difference(tally *tally, const pal_tensor *a, const pal_
         for (uint64_t i = 0; i < at.inner; i++) {
             const uint64_t place = o * at.classes * at.inner + i;
             tally->places++;
-            tally->agreed += best_class(x + place, &at) == best_class(y + place, &at);
+            tally->agreed += !has_nan(x + place, at.classes, at.inner) &&
+                             !has_nan(y + place, at.classes, at.inner) &&
+                             best_class(x + place, &at) == best_class(y + place, &at);
             tally->divergence += divergence(x + place, y + place, &at);
         }
     return PAL_OK;
@@ -210,22 +228,24 @@ typedef struct scoring {
 static pal_status score_batch(scoring *it, const feed_batch *batch)
 {
     const pal_tensor *output, *expected;
+    const int64_t samples = batch->inputs[0].shape[0];
     pal_status status = pal_session_run(it->session, batch->inputs, batch->input_count);
     if (!status)
         status = score_output(it->session, it->output, &output);
-    const int64_t samples = batch->inputs[0].shape[0];
     if (!status && (batch->labels ? output->shape[0] != samples : output->shape[0] % samples != 0))
         status =
             fail(PAL_ERROR_UNSUPPORTED, "output '%s' has no place for each sample", output->name);
+    const size_t rows = status ? 0 : batch->count * (size_t)(output->shape[0] / samples);
     if (!status && batch->labels)
         status = count_labels(&it->tally, output, batch->labels, batch->count);
+    if (!status)
+        count_nan(&it->tally, output, rows, batch->count);
     if (!status && it->reference)
         status = pal_session_run(it->reference, batch->inputs, batch->input_count);
     if (!status && it->reference)
         status = score_output(it->reference, it->output, &expected);
     if (!status && it->reference)
-        status = count_difference(&it->tally, output, expected,
-                                  batch->count * (size_t)(output->shape[0] / samples));
+        status = count_difference(&it->tally, output, expected, rows);
     it->tally.samples += batch->count;
     return status;
 }
@@ -236,6 +256,7 @@ static void fill_score(const scoring *it, double seconds, pal_score *score)
     const double samples = tally->samples ? (double)tally->samples : 1;
     *score = (pal_score){
         .samples = tally->samples,
+        .nan_samples = tally->nan_samples,
         .labelled = tally->labelled,
         .top1 = 100 * (double)tally->first / samples,
         .top5 = 100 * (double)tally->five / samples,
@@ -246,7 +267,7 @@ static void fill_score(const scoring *it, double seconds, pal_score *score)
     };
     if (it->reference && tally->elements) {
         const double mse = tally->error / (double)tally->elements;
-        score->psnr = mse > 0 ? 10 * log10(tally->peak * tally->peak / mse) : INFINITY;
+        score->psnr = mse == 0 ? INFINITY : 10 * log10(tally->peak * tally->peak / mse);
     }
     if (tally->places) {
         score->agreement = 100 * (double)tally->agreed / (double)tally->places;

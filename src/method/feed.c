@@ -80,6 +80,8 @@ pal_status feed_open(const pal_data *data, const pal_session *session, size_t ba
     size_t count = 0;
     while (pal_session_input(session, count))
         count++;
+    if (!count)
+        return fail(PAL_ERROR_UNSUPPORTED, "the model has no inputs: nothing can be asked of it");
     feed *feed = mem_zeroed(1, sizeof *feed);
     data_input *inputs = mem_zeroed(count, sizeof *inputs);
     pal_status status = feed && inputs ? PAL_OK : fail_memory("samples");

@@ -196,7 +196,7 @@ int main(int argc, char **argv)
 {
     run run = {.settings = {.count = 2000, .seed = 1}};
     if (!parse_arguments(argc, argv, &run.settings)) {
-        fprintf(stderr, "usage: fuzz model|config|array SEED... [--count N] [--seed S] "
+        fprintf(stderr, "usage: fuzz model|session|config|array SEED... [--count N] [--seed S] "
                         "[--only I] [--scratch FOLDER]\n");
         return 2;
     }

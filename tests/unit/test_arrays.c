@@ -154,10 +154,8 @@ static void unusable_npz(void **state)
         member members[2];
         const char *text;
     } cases[] = {
-        {{{"x.npy", six}, {"y.npy", make_npy("'descr': '<f4', 'shape': (5, 1)", x, 20)}},
-         "y.npy: 5 samples, where x has 6"},
-        {{{"x.npy", six}, {"labels.npy", make_npy("'descr': '<f4', 'shape': (5,)", x, 20)}},
-         "labels.npy: 5 samples"},
+        {{{"x.npy", six}, {"labels.npy", make_npy("'descr': '<U1', 'shape': (6,)", x, 24)}},
+         "labels.npy: values of NumPy type"},
         {{{"x.npy", six}, {"labels.npy", make_npy("'descr': '<i8', 'shape': (6,)", labels, 48)}},
          "sample 2: label -1"},
         {{{"x.npy", make_npy("'descr': '<i8', 'shape': (3, 2)", labels, 48)},
@@ -200,6 +198,53 @@ static void unusable_npz(void **state)
     assert_fails(dataset_read(data, 0, &wide, 1, &buffer), PAL_ERROR_ARGUMENT,
                  "samples of x have shape (1), the model takes (7, 1)");
     dataset_close(data);
+}
+
+/* What else an archive holds is in nobody's way, until somebody asks for it. */
+static void other_arrays(void **state)
+{
+    (void)state;
+    static const float x[6] = {1, 2, 3, 4, 5, 6};
+    static const int64_t labels[3] = {2, 0, 1};
+    const data_options options = default_options();
+    const member members[] = {
+        {"classes.npy", make_npy("'descr': '<U1', 'shape': (3,)", x, 12)},
+        {"version.npy", make_npy("'descr': '<f4', 'shape': ()", x, 4)},
+        {"none.npy", make_npy("'descr': '<f4', 'shape': (3, 0)", x, 0)},
+        {"mean.npy", make_npy("'descr': '<f4', 'shape': (2,)", x, 8)},
+        {"x.npy", make_npy("'descr': '<f4', 'shape': (3, 2)", x, 24)},
+        {"labels.npy", make_npy("'descr': '<i8', 'shape': (3,)", labels, 24)},
+    };
+    static const struct {
+        data_input input;
+        const char *text;
+    } refused[] = {
+        {{"classes", PAL_FLOAT32, 0, {0}}, "other.npz: classes.npy: values of NumPy type"},
+        {{"version", PAL_FLOAT32, 0, {0}}, "version.npy: a single value"},
+        {{"none", PAL_FLOAT32, 1, {2}}, "none.npy: an array without values"},
+    };
+    for (size_t labelled = 0; labelled < 2; labelled++) {
+        make_archive(in("other.npz"), ZIP_STORED, members, 5 + labelled);
+        dataset *data = NULL;
+        assert_ok(dataset_open(in("other.npz"), &options, &data));
+        assert_int_equal(dataset_count(data), 3);
+        assert_int_equal(dataset_label(data, 0), labelled ? 2 : -1);
+        float values[2];
+        void *buffer = values;
+        const data_input own = {"x", PAL_FLOAT32, 1, {2}}, mean = {"mean", PAL_FLOAT32, 0, {0}};
+        assert_ok(dataset_read(data, 1, &own, 1, &buffer));
+        assert_true(values[0] == 3 && values[1] == 4);
+        assert_fails(dataset_read(data, 0, &mean, 1, &buffer), PAL_ERROR_FORMAT,
+                     labelled ? "mean.npy: 2 samples, where labels has 3"
+                              : "mean.npy: 2 samples, where x has 3");
+        for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+            assert_int_not_equal(dataset_read(data, 0, &refused[i].input, 1, &buffer), PAL_OK);
+            if (!strstr(pal_error_message(), refused[i].text))
+                print_error("%s\n", pal_error_message());
+            assert_non_null(strstr(pal_error_message(), refused[i].text));
+        }
+        dataset_close(data);
+    }
 }
 
 /* ---------------------------------------------------------------- IDX */
@@ -325,11 +370,9 @@ static void unusable_idx(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(several_inputs),
-        cmocka_unit_test(types),
-        cmocka_unit_test(values_that_do_not_fit),
-        cmocka_unit_test(unusable_npz),
-        cmocka_unit_test(idx),
+        cmocka_unit_test(several_inputs),         cmocka_unit_test(types),
+        cmocka_unit_test(values_that_do_not_fit), cmocka_unit_test(unusable_npz),
+        cmocka_unit_test(other_arrays),           cmocka_unit_test(idx),
         cmocka_unit_test(unusable_idx),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);

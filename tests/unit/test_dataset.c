@@ -56,7 +56,7 @@ static void expect_sample(const dataset *data, uint64_t i, int gray, int64_t lab
 static const picture tree[] = {
     {"test/b/2.jpg", 20},    {"test/b/1.JPG", 30},
     {"test/a-b/x.png", 40},  {"test/a/z/deep/1.jpg", 5},
-    {"test/a/y.jpeg", 60},   {"train/a/1.jpg", 200},
+    {"test/a/y.jfif", 60},   {"train/a/1.jpg", 200},
     {"test/b/notes.txt", 1}, {"test/.hidden/1.jpg", 2},
     {"test/b/._1.jpg", 3},   {"read me", 1},
     {"train/", 0},
@@ -140,6 +140,36 @@ static void damaged_gzip(void **state)
     write_bytes(path, (bytes){content, end / 2});
     assert_fails(dataset_open(path, &options, &data), PAL_ERROR_FORMAT,
                  "damaged.tar.gz: its gzip data is cut off");
+}
+
+/* Cut off between two files: what is there is whole, but it is not all. */
+static void cut_tar(void **state)
+{
+    (void)state;
+    static const picture pictures[] = {{"a/1.jpg", 9}, {"b/1.jpg", 7}};
+    const char *path = make_tree(true, TAR, "cut.tar", pictures, 2);
+    static unsigned char content[1 << 16];
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    size_t size = fread(content, 1, sizeof content, file);
+    fclose(file);
+    assert_true(size < sizeof content);
+    while (size && !content[size - 1])
+        size--;
+    write_bytes(path, (bytes){content, (size + 511) / 512 * 512});
+    data_options options = default_options();
+    dataset *data;
+    assert_fails(dataset_open(path, &options, &data), PAL_ERROR_FORMAT, "cut.tar: its end");
+}
+
+static void outside_tar(void **state)
+{
+    (void)state;
+    static const picture pictures[] = {{"a/1.jpg", 9}, {"../b/1.jpg", 7}};
+    data_options options = default_options();
+    dataset *data;
+    assert_fails(dataset_open(make_tree(true, TAR, "outside.tar", pictures, 2), &options, &data),
+                 PAL_ERROR_UNSUPPORTED, "outside.tar: an entry that lies outside: ../b/1.jpg");
 }
 
 /* A tar of a folder; names that begin with "./"; a file that was added a second time. */
@@ -430,6 +460,8 @@ int main(void)
         cmocka_unit_test(folder),
         cmocka_unit_test(tar),
         cmocka_unit_test(damaged_gzip),
+        cmocka_unit_test(cut_tar),
+        cmocka_unit_test(outside_tar),
         cmocka_unit_test(wrapped_tar),
         cmocka_unit_test(flat),
         cmocka_unit_test(unusable),

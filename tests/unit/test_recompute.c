@@ -134,8 +134,8 @@ static void train_model(const char *path, int64_t batch, const double most[3])
     graph *graph;
     gradients *made[3];
     if (access(path, R_OK)) {
-        print_message("skipped: there is no %s\n", path);
-        return;
+        print_message("there is no %s\n", path);
+        skip();
     }
     assert_ok(pal_model_open(path, &model));
     assert_ok(graph_lower(model, &graph));
