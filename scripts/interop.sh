@@ -12,4 +12,14 @@ if ! cmp -s "$requirements" "$environment/requirements.txt"; then
     "$environment/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
     cp "$requirements" "$environment/requirements.txt"
 fi
+# The full tests are beside PyTorch, too, where the benchmarks' environment has it.
+with_torch=$(dirname "$palettize")/bench-venv/bin/python
+if [ -n "${PALETTIZE_FULL:-}" ]; then
+    if [ -x "$with_torch" ]; then
+        PALETTIZE=$palettize PYTHONPATH=tests/interop \
+            "$with_torch" -m unittest test_gradients test_torch_networks
+    else
+        echo "Left out: gradients and networks of PyTorch, for want of $with_torch (bench/README.md)"
+    fi
+fi
 PALETTIZE=$palettize "$environment/bin/python" -m unittest discover -s tests/interop -t tests/interop
