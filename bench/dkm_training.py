@@ -12,8 +12,8 @@ step      the seconds of a training step with palettized weights beside those of
           seconds that its threads had a processor, from runs of two lengths, which say more on a
           busy machine if OMP_WAIT_POLICY is passive.
 peer      as many steps of batches of 128 as --steps says, over --epochs, by the command and by
-          coremltools' DKMPalettizer on the same network in PyTorch (channels-last), in turns, with
-          the same number of threads. Ours is the whole command, from opening the file and decoding
+          coremltools' DKMPalettizer on the same network in PyTorch (channels-last), one run of each
+          for each number of bits, with the same number of threads. Ours is the whole command, from opening the file and decoding
           images to the written file, its start by layer-wise reconstruction and its questions to
           the float model included; of coremltools' it is prepare() and the steps, on random images
           that are in memory. Peak memory is that of the whole process, also less what it has before prepare().
