@@ -15,12 +15,6 @@ typedef struct gathering {
     size_t of_sample;    /* backward: indices of a sample */
 } gathering;
 
-static pal_status bad_index(int64_t index, int64_t extent)
-{
-    return fail(PAL_ERROR_VALUE, "index %lld lies outside an axis of extent %lld", (long long)index,
-                (long long)extent);
-}
-
 /* Checks before anything is read. */
 static pal_status check_indices(const buffer *indices, int64_t extent)
 {
