@@ -493,6 +493,20 @@ class BadDataTest(SensitiveTest):
         self.refuse(model, self.data(x=net.x, labels=net.labels), "the loss is not finite",
                     r"\.npz")
 
+    def test_gradients_that_are_not_finite(self):
+        """The root's slope is infinite at 0."""
+        net = Perceptron()
+        net.a[:, 3] = 0
+        model = self.new_path(".onnx")
+        write_model(model, [helper.make_node("MatMul", ["x", "a"], ["h"]),
+                            helper.make_node("Abs", ["h"], ["m"]),
+                            helper.make_node("Sqrt", ["m"], ["s"]),
+                            helper.make_node("MatMul", ["s", "b"], ["logits"])],
+                    {"a": net.a, "b": net.b}, [("x", TensorProto.FLOAT, ["n", INPUTS])],
+                    [("logits", ["n", CLASSES])])
+        self.refuse(model, self.data(x=net.x, labels=net.labels),
+                    "weight 'a' has gradients that are not finite", r"\.onnx")
+
 
 if __name__ == "__main__":
     unittest.main()

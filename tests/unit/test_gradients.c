@@ -227,6 +227,34 @@ static void bounded_functions(void **state)
     }
 }
 
+/* Functions whose slope at 0 is infinite, on a layout whose padding is 0. */
+static void slopes_of_padding(void **state)
+{
+    (void)state;
+    static const struct {
+        unary_kind kind;
+        float alpha;
+    } functions[] = {{UNARY_SQRT, 0}, {UNARY_LOG, 0}, {UNARY_RSQRT, 0}, {UNARY_RECIPROCAL, 0}};
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
+        bench b = bench_new(95 + i);
+        const op_attributes a = {.window = plain_window};
+        const size_t x = any_of(&b, false, 4, SHAPE(2, 8, 9, 9));
+        const size_t first = any_of(&b, true, 4, SHAPE(16, 8, 3, 3));
+        const size_t second = any_of(&b, true, 4, SHAPE(20, 16, 3, 3));
+        const size_t third = any_of(&b, true, 4, SHAPE(16, 20, 3, 3));
+        float *values = value_of(&b, second)->constant->owned;
+        for (int e = 0; e < 20 * 16 * 9; e++)
+            values[e] *= 0.01F;
+        size_t y = add(&b, OP_CONV, &a, 2, (const size_t[]){x, first});
+        y = add(&b, OP_CONV, &a, 2, (const size_t[]){y, second});
+        y = unary(&b, UNARY_SOFTPLUS, 0, 0, y);
+        y = unary(&b, functions[i].kind, functions[i].alpha, 0, y);
+        y = add(&b, OP_CONV, &a, 2, (const size_t[]){y, third});
+        check(&b, y, first);
+        bench_free(&b);
+    }
+}
+
 static void pairs(void **state)
 {
     (void)state;
@@ -343,6 +371,7 @@ int main(void)
         cmocka_unit_test(products_of_sequences),
         cmocka_unit_test(functions),
         cmocka_unit_test(bounded_functions),
+        cmocka_unit_test(slopes_of_padding),
         cmocka_unit_test(pairs),
         cmocka_unit_test(others),
         cmocka_unit_test(no_gradient),
