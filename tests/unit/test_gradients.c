@@ -340,6 +340,28 @@ static void others(void **state)
     bench_free(&b);
 }
 
+/* Products of which no, one and two factors are zero, and elements that are the extreme together:
+ * where two are, the slope is that of either side's mean. */
+static void reductions_of_equals(void **state)
+{
+    (void)state;
+    bench b = bench_new(250);
+    const size_t w = any_of(&b, true, 3, SHAPE(3, 4, 2));
+    const int64_t one = 1;
+    const size_t axis = graph_add_ints(b.graph, &one, 1);
+    float *values = value_of(&b, w)->constant->owned;
+    values[2] = values[9] = values[13] = 0;
+    const op_attributes product = {.reduce = {.kind = REDUCE_PRODUCT}};
+    check(&b, add(&b, OP_REDUCE, &product, 2, (const size_t[]){w, axis}), w);
+    values[2] = values[6] = 5;
+    values[9] = values[11] = -5;
+    for (int smallest = 0; smallest < 2; smallest++) {
+        const op_attributes a = {.reduce = {.kind = smallest ? REDUCE_MIN : REDUCE_MAX}};
+        check(&b, add(&b, OP_REDUCE, &a, 2, (const size_t[]){w, axis}), w);
+    }
+    bench_free(&b);
+}
+
 /* What has no gradient says so, with the node's name. */
 static void no_gradient(void **state)
 {
@@ -374,6 +396,7 @@ int main(void)
         cmocka_unit_test(slopes_of_padding),
         cmocka_unit_test(pairs),
         cmocka_unit_test(others),
+        cmocka_unit_test(reductions_of_equals),
         cmocka_unit_test(no_gradient),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
