@@ -371,7 +371,7 @@ PAL_API const pal_tensor *pal_session_input(const pal_session *session, size_t i
  * where they have no names (NULL). Their shapes must fit the model's; but where the model fixes the
  * first dimension of its inputs (Core ML packages mostly say 1), a multiple of it runs as well, as
  * that many samples at once. Shapes may change from run to run; the first run of a shape plans it.
- */
+ * PAL_ERROR_ARGUMENT where an input is missing, or has elements but no data. */
 PAL_API pal_status pal_session_run(pal_session *session, const pal_tensor *inputs, size_t count);
 
 /* The i-th output of the last run, NULL past the last or before a run. Valid until the next run. */

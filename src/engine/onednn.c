@@ -121,13 +121,6 @@ pal_status layout_new_any(size_t rank, const int64_t *shape, layout **out)
     return new_tagged(rank, shape, dnnl_format_tag_any, out);
 }
 
-layout *layout_new_plain(size_t rank, const int64_t *shape)
-{
-    layout *out;
-    layout_new_strided(rank, shape, NULL, &out);
-    return out;
-}
-
 layout *layout_new_from(const_md md)
 {
     layout *l = new_layout();
@@ -478,16 +471,4 @@ pal_status onednn_reorder_run(void *state, const buffer *from, const buffer *to)
     if (!run)
         run = dnnl_stream_wait(stream);
     return onednn_check(run, "reorder");
-}
-
-/* ---------------------------------------------------------------- plain products */
-
-pal_status onednn_multiply(size_t m, size_t n, size_t k, onednn_matrix a, onednn_matrix b, float *c,
-                           size_t c_stride)
-{
-    const dnnl_status_t status =
-        dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', (dnnl_dim_t)m, (dnnl_dim_t)n,
-                   (dnnl_dim_t)k, 1, a.values, (dnnl_dim_t)a.stride, b.values, (dnnl_dim_t)b.stride,
-                   0, c, (dnnl_dim_t)c_stride);
-    return onednn_check(status, "product of matrices");
 }

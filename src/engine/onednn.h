@@ -16,7 +16,6 @@
 /* ---------------------------------------------------------------- layouts */
 
 /* NULL when out of memory, with the message set. */
-layout *layout_new_plain(size_t rank, const int64_t *shape);
 layout *layout_copy(const layout *layout);
 /* Accepts NULL. */
 void layout_free(layout *layout);
@@ -60,18 +59,6 @@ pal_status onednn_reorder_new(const buffer *from, const layout *to, void **state
 pal_status onednn_reorder_run(void *state, const buffer *from, const buffer *to);
 void onednn_reorder_free(void *state);
 
-/* ---------------------------------------------------------------- plain products */
-
-/* c [m, n] := a b, row-major, of a [m, k] (stored [k, m] if transposed) and b [k, n] ([n, k]). */
-typedef struct onednn_matrix {
-    const float *values;
-    size_t stride; /* between rows, as stored */
-    bool transposed;
-} onednn_matrix;
-
-pal_status onednn_multiply(size_t m, size_t n, size_t k, onednn_matrix a, onednn_matrix b, float *c,
-                           size_t c_stride);
-
 /* ---------------------------------------------------------------- primitives */
 
 /* Post-operations: the graph's, and two that a kernel may put before them. */
@@ -89,7 +76,6 @@ typedef enum onednn_role {
     ONEDNN_SHIFT,
     ONEDNN_OPERAND, /* of the first post-operation, of the second, ... */
     ONEDNN_DST = ONEDNN_OPERAND + ONEDNN_MAX_POSTS,
-    ONEDNN_WORKSPACE,
     ONEDNN_SCRATCH,
     ONEDNN_ROLE_COUNT
 } onednn_role;
@@ -196,7 +182,6 @@ typedef struct onednn_pool {
     size_t spatial;
     int64_t kernel[GRAPH_MAX_SPATIAL], stride[GRAPH_MAX_SPATIAL], dilation[GRAPH_MAX_SPATIAL];
     int64_t pad_begin[GRAPH_MAX_SPATIAL], pad_end[GRAPH_MAX_SPATIAL];
-    bool training; /* with a workspace for the way back */
 } onednn_pool;
 
 pal_status onednn_pool_new(const onednn_pool *description, onednn_primitive **out);

@@ -185,17 +185,16 @@ static dnnl_status_t describe_pool(making *m, const onednn_pool *p)
     copy_dims(dilation, p->dilation, p->spatial, 1);
     copy_dims(begin, p->pad_begin, p->spatial, 0);
     copy_dims(end, p->pad_end, p->spatial, 0);
-    const dnnl_prop_kind_t kind = p->training ? dnnl_forward_training : dnnl_forward_inference;
 #if ONEDNN_3
     return dnnl_pooling_forward_primitive_desc_create(
-        &m->description, m->engine, kind, algorithms[p->kind], layout_md(m->src), layout_md(m->dst),
-        stride, kernel, dilation, begin, end, m->attributes);
+        &m->description, m->engine, dnnl_forward_inference, algorithms[p->kind], layout_md(m->src),
+        layout_md(m->dst), stride, kernel, dilation, begin, end, m->attributes);
 #else
     dnnl_pooling_v2_desc_t d;
     return describe(m,
-                    dnnl_pooling_v2_forward_desc_init(&d, kind, algorithms[p->kind],
-                                                      layout_md(m->src), layout_md(m->dst), stride,
-                                                      kernel, dilation, begin, end),
+                    dnnl_pooling_v2_forward_desc_init(
+                        &d, dnnl_forward_inference, algorithms[p->kind], layout_md(m->src),
+                        layout_md(m->dst), stride, kernel, dilation, begin, end),
                     &d);
 #endif
 }

@@ -348,6 +348,8 @@ pal_status plan_new(const graph *graph, const plan_options *options, plan **out)
     pal_status status = plan->values ? add_inputs(plan) : fail_memory("a plan");
     if (!status && options->wanted)
         status = plan_find_wants(plan);
+    if (!status && options->wanted)
+        status = plan_find_samples(plan);
     for (size_t i = 0; !status && i < graph->main.node_count; i++) {
         const graph_node *node = &graph->main.nodes[i];
         const op_kernel *kernel = kernel_of(node->op);

@@ -192,18 +192,33 @@ pal_status plan_add_gradient(plan *plan, size_t value, buffer *share);
 /* The same for a row-major buffer whose elements are the share under another shape. */
 pal_status plan_add_gradient_view(plan *plan, size_t value, buffer *of);
 
+/* Whether the samples of the batch, where their gradients are to be kept apart, follow each other
+ * along this axis of the value, so that each has an equal part of it and nothing else lies there.
+ * False for what is the same for all samples: the gradient of what it is multiplied with is the sum
+ * of all samples'. */
+bool plan_samples_along(const plan *plan, size_t value, size_t axis);
+
 /* Computes into writes[0] the gradient of a weight by one sample: number `sample` of the batch, or
  * by the whole batch where `sample` is PLAN_ALL. */
 #define PLAN_ALL SIZE_MAX
 typedef pal_status (*weight_pass)(const step *step, size_t sample);
-/* Of a consumer of which the batch is the outermost part of the activations that it reads.
- *
- * A consumer's share of a weight's gradient which it can compute for each sample on its own, in
- * this layout. Adds the step that does; the caller fills its reads and scratch. The buffer behind
- * writes[0] has the layout. Takes over the state, also on failure. */
-pal_status plan_add_weight_pass(plan *plan, const graph_node *node, size_t value, const char *what,
-                                const layout *layout, weight_pass pass, void *state,
-                                void (*release)(void *), step **out);
+
+/* A consumer's share of a weight's gradient, and the step that computes it. */
+typedef struct weight_share {
+    const char *what;
+    const layout *layout; /* of the share, in the buffer behind writes[0] */
+    weight_pass pass;
+    bool apart; /* it can be called for each sample; otherwise for PLAN_ALL only */
+    void *state;
+    void (*release)(void *state);
+    buffer *reads[2], *scratch;
+} weight_share;
+
+/* Adds that step: for each sample where that is asked for, it is possible, and the value is a
+ * weight itself; for the whole batch otherwise, also for values that are computed of weights. Takes
+ * over the state, also on failure. */
+pal_status plan_add_weight_pass(plan *plan, const graph_node *node, size_t value,
+                                const weight_share *share);
 
 /* ---------------------------------------------------------------- gradients: for those who run it
  */

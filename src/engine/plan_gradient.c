@@ -59,6 +59,7 @@ void plan_free_gradients(plan *plan)
     }
     free(plan->gradients);
     free(plan->wants);
+    free(plan->batch_axes);
 }
 
 /* ---------------------------------------------------------------- sums */
@@ -179,7 +180,7 @@ typedef struct pass_state {
     weight_pass pass;
     void *state;
     void (*release)(void *);
-    size_t samples; /* 0: the batch at once */
+    size_t samples;
 } pass_state;
 
 static void release_pass(void *state)
@@ -224,42 +225,43 @@ static pal_status run_apart(const step *step)
     return PAL_OK;
 }
 
-pal_status plan_add_weight_pass(plan *plan, const graph_node *node, size_t value, const char *what,
-                                const layout *layout, weight_pass pass, void *state,
-                                void (*release)(void *), step **out)
+pal_status plan_add_weight_pass(plan *plan, const graph_node *node, size_t value,
+                                const weight_share *share)
 {
     const graph_value *weight = &plan->graph->values[value];
     value_gradient *gradient = &plan->gradients[value];
-    const bool apart = plan->options.samples > 0;
+    /* What is computed of a weight hands its gradient on, which is the whole batch's. */
+    const bool apart = plan->options.samples && share->apart && plan_is_weight(plan, value);
     buffer *result, *squares = NULL;
     pass_state *it = plan_alloc(plan, sizeof *it);
     pal_status status = it ? PAL_OK : PAL_ERROR_MEMORY;
     if (!status)
-        status =
-            plan_new_temporary(plan, GRAPH_FLOAT, weight->rank, weight->shape, layout, 0, &result);
+        status = plan_new_temporary(plan, GRAPH_FLOAT, weight->rank, weight->shape, share->layout,
+                                    0, &result);
     if (!status && apart)
-        status =
-            plan_new_temporary(plan, GRAPH_FLOAT, weight->rank, weight->shape, layout, 0, &squares);
+        status = plan_new_temporary(plan, GRAPH_FLOAT, weight->rank, weight->shape, share->layout,
+                                    0, &squares);
     if (status) {
-        if (release)
-            release(state);
+        if (share->release)
+            share->release(share->state);
         return status;
     }
-    *it = (pass_state){pass, state, release, plan->options.samples};
-    step *step = plan_add_step(plan, node, what, apart ? run_apart : run_whole, it, release_pass);
+    *it = (pass_state){share->pass, share->state, share->release, plan->options.samples};
+    step *step =
+        plan_add_step(plan, node, share->what, apart ? run_apart : run_whole, it, release_pass);
     if (!step)
         return PAL_ERROR_MEMORY;
+    for (size_t i = 0; i < sizeof share->reads / sizeof *share->reads; i++)
+        step->reads[i] = share->reads[i];
+    step->scratch = share->scratch;
     step->writes[0] = result;
     step->writes[1] = squares;
+    if (!apart)
+        return plan_add_gradient(plan, value, result);
+    squares->pinned = true;
+    gradient->squares = squares;
     gradient->passes++;
-    if (apart) {
-        squares->pinned = true;
-        gradient->squares = squares;
-    } else {
-        status = plan_add_gradient(plan, value, result);
-    }
-    *out = plan_last_step(plan);
-    return status;
+    return PAL_OK;
 }
 
 /* ---------------------------------------------------------------- the way back */

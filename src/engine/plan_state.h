@@ -43,6 +43,7 @@ struct plan {
     size_t forward_count;      /* steps; those after it go backward */
     bool *wants;               /* by value; NULL: forward only */
     value_gradient *gradients; /* by value */
+    size_t *batch_axes; /* by value (plan_samples.c); NULL unless several samples are kept apart */
     buffer **output_gradients;
     uint64_t run; /* its number, for what is drawn */
     kept_statistics *statistics;
@@ -64,6 +65,8 @@ pal_status plan_add_reorder(plan *plan, void *state, buffer *from, buffer *to);
 pal_status plan_make_backward(plan *plan);
 /* Which values want gradients. */
 pal_status plan_find_wants(plan *plan);
+/* Where the samples of the batch lie in each value. */
+pal_status plan_find_samples(plan *plan);
 void plan_free_gradients(plan *plan);
 
 /* Rewrites the list of steps such that the way back computes again what options.recompute says

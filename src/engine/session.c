@@ -457,10 +457,12 @@ static pal_status take_input(const pal_session *session, size_t i, const pal_ten
     if (given->rank != wanted->rank)
         return fail(PAL_ERROR_ARGUMENT, "input '%s' has %zu dimensions in the model, not %zu",
                     wanted->name, wanted->rank, given->rank);
-    uint64_t bytes = 8;
+    uint64_t bytes = 8; /* of the largest type */
     for (size_t d = 0; d < given->rank; d++)
         if (given->shape[d] < 0 || !mem_multiply(bytes, (uint64_t)given->shape[d], &bytes))
             return fail(PAL_ERROR_ARGUMENT, "input '%s' has an impossible shape", wanted->name);
+    if (bytes && !given->data)
+        return fail(PAL_ERROR_ARGUMENT, "input '%s' has no data", wanted->name);
     memcpy(shape, given->shape, given->rank * sizeof *shape);
     return PAL_OK;
 }

@@ -270,11 +270,17 @@ static pal_status run_feed(measurement *m, size_t size, pal_progress progress, v
 }
 
 /* Sums over samples become means. */
-static void finish(const measurement *m, pal_sensitivity *to)
+static pal_status finish(const measurement *m, pal_sensitivity *to)
 {
     for (size_t i = 0; i < to->count; i++)
-        for (uint64_t e = 0; e < to->weights[i].elements; e++)
-            to->weights[i].values[e] /= (float)m->done;
+        for (uint64_t e = 0; e < to->weights[i].elements; e++) {
+            float *value = &to->weights[i].values[e];
+            *value /= (float)m->done;
+            if (!isfinite(*value))
+                return fail(PAL_ERROR_VALUE, "%s: weight '%s' has gradients that are not finite",
+                            m->model->path, to->weights[i].name);
+        }
+    return PAL_OK;
 }
 
 pal_status pal_sensitivity_measure(pal_model *model, const pal_data *data,
@@ -301,7 +307,7 @@ pal_status pal_sensitivity_measure(pal_model *model, const pal_data *data,
         status = run_feed(&m, m.settings->batch ? m.settings->batch : DEFAULT_BATCH, progress, user,
                           measured);
     if (!status)
-        finish(&m, measured);
+        status = finish(&m, measured);
     engine_set_threads(before);
     sittings_free(&m);
     pal_session_free(m.session);

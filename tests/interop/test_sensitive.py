@@ -161,6 +161,49 @@ class MeasuringTest(SensitiveTest):
         np.testing.assert_allclose(measured["head"], expected, rtol=1e-4,
                                    atol=1e-6 * expected.max())
 
+    def test_batches_do_not_matter(self):
+        """Where samples of a batch cannot be told apart they run one by one."""
+        random = np.random.default_rng(5)
+        normal = lambda *shape: (0.3 * random.normal(size=shape)).astype(np.float32)
+        node = helper.make_node
+        head = normal(16, CLASSES)
+        rows = [node("MatMul", ["r", "head"], ["y"])]
+        pool = [node("GlobalAveragePool", ["c"], ["p"]), node("Flatten", ["p"], ["r"]), *rows]
+        models = {
+            # A filter that is computed of the weight.
+            "filter": ([node("Transpose", ["w"], ["t"], perm=[3, 2, 0, 1]),
+                        node("Conv", ["x", "t"], ["c"]), *pool], normal(3, 3, 5, 16), (5, 7, 7)),
+            # Time before the batch.
+            "time": ([node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
+                      node("MatMul", ["t", "w"], ["m"]), node("Relu", ["m"], ["a"]),
+                      node("ReduceMean", ["a"], ["r"], axes=[0], keepdims=0), *rows],
+                     normal(5, 16), (8, 5)),
+            # As many rows of a constant as there are samples in a batch.
+            "table": ([node("Cast", ["table"], ["t"], to=TensorProto.FLOAT),
+                       node("MatMul", ["t", "w"], ["m"]), node("ReduceMean", ["m"], ["a"], axes=[0]),
+                       node("Mul", ["x", "a"], ["r"]), *rows], normal(6, 16), (16,)),
+            # A convolution of a constant.
+            "image": ([node("Cast", ["image"], ["i"], to=TensorProto.FLOAT),
+                       node("Conv", ["i", "w"], ["c"]), node("GlobalAveragePool", ["c"], ["p"]),
+                       node("Flatten", ["p"], ["a"]), node("Mul", ["x", "a"], ["r"]), *rows],
+                      normal(16, 4, 3, 3), (16,)),
+        }
+        for name, (nodes, weight, shape) in models.items():
+            with self.subTest(name):
+                model = self.new_path(".onnx")
+                used = {i for n in nodes for i in n.input}
+                constants = {"table": random.integers(-3, 4, (4, 6)),
+                             "image": random.integers(-3, 4, (1, 4, 8, 8))}
+                write_model(model, nodes, {"w": weight, "head": head, **{
+                    key: value for key, value in constants.items() if key in used}},
+                            [("x", TensorProto.FLOAT, ["n", *shape])], [("y", ["n", CLASSES])])
+                data = self.data(x=random.normal(size=(SAMPLES, *shape)).astype(np.float32),
+                                 labels=random.integers(0, CLASSES, SAMPLES))
+                expected = self.measure(model, data, "--batch", 1)
+                self.assertGreater(expected["w"].max(), 0)
+                for batch in (4, 8):
+                    self.assert_near(self.measure(model, data, "--batch", batch), expected)
+
     def test_the_seed_chooses_samples(self):
         net = Perceptron()
         model = net.write(self.new_path(".onnx"))
@@ -492,6 +535,20 @@ class BadDataTest(SensitiveTest):
         model = net.write(self.new_path(".onnx"), tail)
         self.refuse(model, self.data(x=net.x, labels=net.labels), "the loss is not finite",
                     r"\.npz")
+
+    def test_gradients_that_are_not_finite(self):
+        """The root's slope is infinite at 0."""
+        net = Perceptron()
+        net.a[:, 3] = 0
+        model = self.new_path(".onnx")
+        write_model(model, [helper.make_node("MatMul", ["x", "a"], ["h"]),
+                            helper.make_node("Abs", ["h"], ["m"]),
+                            helper.make_node("Sqrt", ["m"], ["s"]),
+                            helper.make_node("MatMul", ["s", "b"], ["logits"])],
+                    {"a": net.a, "b": net.b}, [("x", TensorProto.FLOAT, ["n", INPUTS])],
+                    [("logits", ["n", CLASSES])])
+        self.refuse(model, self.data(x=net.x, labels=net.labels),
+                    "weight 'a' has gradients that are not finite", r"\.onnx")
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ static inline void check(bench *b, size_t result, size_t constant)
         const double down = loss_of(b, result, weights);
         values[i] = before;
         const double wanted = (up - down) / (2.0 * check_step);
-        if (fabs(gradient[i] - wanted) > TOLERANCE * largest) {
+        if (!(fabs(gradient[i] - wanted) <= TOLERANCE * largest)) {
             print_error("%s: element %llu has gradient %g, not %g\n",
                         b->graph->main.nodes[b->graph->main.node_count - 1].type,
                         (unsigned long long)i, (double)gradient[i], wanted);

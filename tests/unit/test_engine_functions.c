@@ -1,6 +1,8 @@
 /* Functions of elements, pools, normalisation, softmax and attention against plain loops. */
 #include "engine_graphs.h"
 
+#include <float.h>
+
 #include "engine/ops/loops.h"
 
 /* ---------------------------------------------------------------- elements */
@@ -179,6 +181,23 @@ static void integers(void **state)
     }
     assert_null(find_binary_loop(BINARY_DIV, GRAPH_BOOL, NULL));
     assert_null(find_unary_loop(UNARY_EXP, GRAPH_INT, NULL));
+}
+
+/* Booleans that take as many bytes as an operand of fewer elements are not written over it. */
+static void comparisons_of_few(void **state)
+{
+    (void)state;
+    bench b = bench_new(5);
+    const size_t x = any_of(&b, false, 2, (const int64_t[]){1, 8});
+    const size_t y = any_of(&b, false, 2, (const int64_t[]){4, 1});
+    const size_t scaled = unary(&b, UNARY_LINEAR, 2, 0, x);
+    const op_attributes to_float = {.cast = {PAL_FLOAT32}};
+    const size_t less = binary(&b, BINARY_LESS, scaled, y);
+    float *got = compute(&b, add(&b, OP_CAST, &to_float, 1, &less));
+    for (int i = 0; i < 32; i++)
+        assert_true(got[i] == (2 * b.inputs[0][i % 8] < b.inputs[1][i / 8]));
+    free(got);
+    bench_free(&b);
 }
 
 static size_t row_major(bench *b, size_t x)
@@ -502,12 +521,46 @@ static void attention(void **state)
     }
 }
 
+/* A key whose mask is minus infinity takes no part, however low the others lie. */
+static void attention_of_low_masks(void **state)
+{
+    (void)state;
+    enum { KEYS = 20, MASKED = 3 };
+    for (int lowest = 0; lowest < 2; lowest++) {
+        bench b = bench_new(9);
+        const size_t q = any_of(&b, false, 4, (const int64_t[]){1, 1, 2, 4});
+        const size_t k = any_of(&b, false, 4, (const int64_t[]){1, 1, KEYS, 4});
+        const size_t v = any_of(&b, false, 4, (const int64_t[]){1, 1, KEYS, 1});
+        const size_t mask = any_of(&b, true, 4, (const int64_t[]){1, 1, 1, KEYS});
+        float *low = value_of(&b, mask)->constant->owned;
+        double sum = 0;
+        for (int i = 0; i < KEYS; i++) { /* scores are lost in such numbers */
+            low[i] = i % MASKED == 0 ? -INFINITY : lowest ? -FLT_MAX : -1e38F;
+            sum += i % MASKED ? (double)b.inputs[2][i] : 0;
+        }
+        const op_attributes a = {.attention = {.scale = 0.3f}};
+        const double mean = sum / (KEYS - (KEYS + MASKED - 1) / MASKED);
+        float *got = compute(&b, add(&b, OP_ATTENTION, &a, 4, (const size_t[]){q, k, v, mask}));
+        assert_close(got, (const double[]){mean, mean}, 2, 1e-5);
+        free(got);
+        bench_free(&b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(functions),       cmocka_unit_test(pairs),   cmocka_unit_test(integers),
-        cmocka_unit_test(blocked_layouts), cmocka_unit_test(pools),   cmocka_unit_test(norms),
-        cmocka_unit_test(local_response),  cmocka_unit_test(softmax), cmocka_unit_test(attention),
+        cmocka_unit_test(functions),
+        cmocka_unit_test(pairs),
+        cmocka_unit_test(integers),
+        cmocka_unit_test(blocked_layouts),
+        cmocka_unit_test(pools),
+        cmocka_unit_test(norms),
+        cmocka_unit_test(local_response),
+        cmocka_unit_test(softmax),
+        cmocka_unit_test(attention),
+        cmocka_unit_test(comparisons_of_few),
+        cmocka_unit_test(attention_of_low_masks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

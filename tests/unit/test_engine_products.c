@@ -294,13 +294,49 @@ static void empty_products(void **state)
     bench_free(&b);
 }
 
+/* Between the second operand and the third lie more labels than a tensor has dimensions, or more
+ * elements than fit anywhere: told before anything runs. */
+static void sums_too_wide(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *equation;
+        size_t count, rank[5];
+        int64_t extent[5]; /* of all dimensions */
+    } cases[] = {
+        {"abcdefghijklm,nopqrstuvwxyz,abcdefghijklm,nopqrstuvwxyz->",
+         4,
+         {13, 13, 13, 13},
+         {1, 1, 1, 1}},
+        {"a,b,c,d,abcd->", 5, {1, 1, 1, 1, 4}, {70000, 70000, 70000, 70000, 1}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bench b = bench_new(1);
+        plan *plan = NULL;
+        const op_attributes a = {.einsum = {cases[i].equation}};
+        size_t inputs[5];
+        for (size_t o = 0; o < cases[i].count; o++) {
+            int64_t shape[PAL_MAX_RANK];
+            for (size_t d = 0; d < cases[i].rank[o]; d++)
+                shape[d] = cases[i].extent[o];
+            inputs[o] = any_of(&b, false, cases[i].rank[o], shape);
+        }
+        size_t y = add(&b, OP_EINSUM, &a, cases[i].count, inputs);
+        b.graph->main.outputs = &y;
+        b.graph->output_count = 1;
+        assert_int_equal(plan_new(b.graph, &(plan_options){.threads = 1}, &plan),
+                         PAL_ERROR_UNSUPPORTED);
+        assert_non_null(strstr(pal_error_message(), "between two operands"));
+        bench_free(&b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(convolutions),
-        cmocka_unit_test(transposed_convolutions),
-        cmocka_unit_test(products),
-        cmocka_unit_test(empty_products),
+        cmocka_unit_test(convolutions),  cmocka_unit_test(transposed_convolutions),
+        cmocka_unit_test(products),      cmocka_unit_test(empty_products),
+        cmocka_unit_test(sums_too_wide),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

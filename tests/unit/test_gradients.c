@@ -227,6 +227,34 @@ static void bounded_functions(void **state)
     }
 }
 
+/* Functions whose slope at 0 is infinite, on a layout whose padding is 0. */
+static void slopes_of_padding(void **state)
+{
+    (void)state;
+    static const struct {
+        unary_kind kind;
+        float alpha;
+    } functions[] = {{UNARY_SQRT, 0}, {UNARY_LOG, 0}, {UNARY_RSQRT, 0}, {UNARY_RECIPROCAL, 0}};
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
+        bench b = bench_new(95 + i);
+        const op_attributes a = {.window = plain_window};
+        const size_t x = any_of(&b, false, 4, SHAPE(2, 8, 9, 9));
+        const size_t first = any_of(&b, true, 4, SHAPE(16, 8, 3, 3));
+        const size_t second = any_of(&b, true, 4, SHAPE(20, 16, 3, 3));
+        const size_t third = any_of(&b, true, 4, SHAPE(16, 20, 3, 3));
+        float *values = value_of(&b, second)->constant->owned;
+        for (int e = 0; e < 20 * 16 * 9; e++)
+            values[e] *= 0.01F;
+        size_t y = add(&b, OP_CONV, &a, 2, (const size_t[]){x, first});
+        y = add(&b, OP_CONV, &a, 2, (const size_t[]){y, second});
+        y = unary(&b, UNARY_SOFTPLUS, 0, 0, y);
+        y = unary(&b, functions[i].kind, functions[i].alpha, 0, y);
+        y = add(&b, OP_CONV, &a, 2, (const size_t[]){y, third});
+        check(&b, y, first);
+        bench_free(&b);
+    }
+}
+
 static void pairs(void **state)
 {
     (void)state;
@@ -312,6 +340,28 @@ static void others(void **state)
     bench_free(&b);
 }
 
+/* Products of which no, one and two factors are zero, and elements that are the extreme together:
+ * where two are, the slope is that of either side's mean. */
+static void reductions_of_equals(void **state)
+{
+    (void)state;
+    bench b = bench_new(250);
+    const size_t w = any_of(&b, true, 3, SHAPE(3, 4, 2));
+    const int64_t one = 1;
+    const size_t axis = graph_add_ints(b.graph, &one, 1);
+    float *values = value_of(&b, w)->constant->owned;
+    values[2] = values[9] = values[13] = 0;
+    const op_attributes product = {.reduce = {.kind = REDUCE_PRODUCT}};
+    check(&b, add(&b, OP_REDUCE, &product, 2, (const size_t[]){w, axis}), w);
+    values[2] = values[6] = 5;
+    values[9] = values[11] = -5;
+    for (int smallest = 0; smallest < 2; smallest++) {
+        const op_attributes a = {.reduce = {.kind = smallest ? REDUCE_MIN : REDUCE_MAX}};
+        check(&b, add(&b, OP_REDUCE, &a, 2, (const size_t[]){w, axis}), w);
+    }
+    bench_free(&b);
+}
+
 /* What has no gradient says so, with the node's name. */
 static void no_gradient(void **state)
 {
@@ -343,8 +393,10 @@ int main(void)
         cmocka_unit_test(products_of_sequences),
         cmocka_unit_test(functions),
         cmocka_unit_test(bounded_functions),
+        cmocka_unit_test(slopes_of_padding),
         cmocka_unit_test(pairs),
         cmocka_unit_test(others),
+        cmocka_unit_test(reductions_of_equals),
         cmocka_unit_test(no_gradient),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -70,19 +70,25 @@ WIDE static float largest_of(const float *row, int64_t n)
     return largest;
 }
 
-/* Replaces scores by e^(score - largest); returns their sum. */
+static inline __attribute__((always_inline)) float weight_of(float score, float largest)
+{
+    const float e = exponential(score - largest);
+    return score == -INFINITY ? 0 : e;
+}
+
+/* Replaces scores by e^(score - largest), of which the largest is finite; returns their sum. */
 WIDE static float exponentials(float *row, int64_t n, float largest)
 {
     float lanes[LANES] = {0}, sum = 0;
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES)
         for (int l = 0; l < LANES; l++) {
-            const float e = exponential(row[i + l] - largest);
+            const float e = weight_of(row[i + l], largest);
             row[i + l] = e;
             lanes[l] += e;
         }
     for (; i < n; i++) {
-        row[i] = exponential(row[i] - largest);
+        row[i] = weight_of(row[i], largest);
         sum += row[i];
     }
     for (int l = 0; l < LANES; l++)
@@ -123,9 +129,6 @@ static float soften(float *scores, int64_t n)
         memset(scores, 0, (size_t)n * sizeof *scores);
         return 0;
     }
-    for (int64_t i = 0; i < n; i++)
-        if (scores[i] == -INFINITY)
-            scores[i] = -3e38f;
     const float sum = exponentials(scores, n, largest);
     return 1 / sum;
 }
@@ -169,7 +172,8 @@ static pal_status run(const step *step)
             failed = status;
         }
     }
-    return failed;
+    /* Messages are each thread's own. */
+    return failed ? fail(failed, "attention's products failed") : PAL_OK;
 }
 
 /* For each batch of the result's leading dimensions, where an operand's batch begins. */

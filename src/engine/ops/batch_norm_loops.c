@@ -9,8 +9,6 @@
  * many; wider ones are cut. */
 enum { LANES = 16 };
 
-#define INLINE static inline __attribute__((always_inline))
-
 /* Coefficients once for each column of a row of several narrow ones. */
 typedef struct lanes {
     float of[5][LANES];

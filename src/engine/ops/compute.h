@@ -53,6 +53,10 @@ pal_status post_steps(plan *plan, const graph_node *node, const graph_post *post
 /* y = f(x); y is in the layout of x, and may be x. */
 pal_status unary_step(plan *plan, const graph_node *node, unary_kind kind, float alpha, float beta,
                       buffer *x, buffer *y);
+/* A value in a layout that functions of one operand can keep. */
+pal_status keepable_input(plan *plan, size_t value, buffer **out);
+/* Zeros what pads the blocks of such a layout: functions do not keep it zero. */
+void clear_padding(const buffer *y);
 /* y += value, broadcast. */
 pal_status add_step(plan *plan, const graph_node *node, size_t value, buffer *y);
 

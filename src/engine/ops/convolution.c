@@ -228,16 +228,14 @@ static bool is_made_for_depthwise(const onednn_primitive *primitive)
 static pal_status back_to_weights(plan *plan, const graph_node *node, convolution *c)
 {
     const graph_value *x = plan_input(plan, node, 0), *y = plan_output(plan, node, 0);
-    const bool weight = plan_is_weight(plan, node->inputs[1]);
-    const size_t samples = weight ? plan_get_options(plan)->samples : 0;
+    const bool apart =
+        plan_is_weight(plan, node->inputs[1]) && plan_samples_along(plan, node->inputs[0], 0);
+    const size_t samples = apart ? plan_get_options(plan)->samples : 0;
     buffer *source, *gradient, *scratch = NULL;
-    step *step;
     weights_back *it = plan_alloc(plan, sizeof *it);
     if (!it)
         return PAL_ERROR_MEMORY;
     c->description.bias = NULL;
-    if (samples && (x->shape[0] % (int64_t)samples || y->shape[0] % (int64_t)samples))
-        return fail(PAL_ERROR_UNSUPPORTED, "its batch is not that of the model");
     if (samples) {
         c->src.shape[0] /= (int64_t)samples;
         c->dst.shape[0] /= (int64_t)samples;
@@ -250,7 +248,7 @@ static pal_status back_to_weights(plan *plan, const graph_node *node, convolutio
     pal_status status = onednn_convolution_back_to_weights(&c->description, &it->primitive);
     if (!status && is_depthwise(plan, node, c) && !is_made_for_depthwise(it->primitive)) {
         bool done;
-        status = depthwise_back_to_weights(plan, node, &c->geometry, &done);
+        status = depthwise_back_to_weights(plan, node, &c->geometry, apart, &done);
         if (status || done) {
             release_weights(it);
             return status;
@@ -274,15 +272,16 @@ static pal_status back_to_weights(plan *plan, const graph_node *node, convolutio
         return status;
     }
     /* Strided weights are row-major in the graph's own shape. */
-    status = plan_add_weight_pass(plan, node, node->inputs[1], "convolution's weights",
-                                  c->stored ? NULL : onednn_layout(it->primitive, ONEDNN_WEIGHTS),
-                                  run_weights, it, release_weights, &step);
-    if (status)
-        return status;
-    step->reads[0] = source;
-    step->reads[1] = gradient;
-    step->scratch = scratch;
-    return PAL_OK;
+    return plan_add_weight_pass(
+        plan, node, node->inputs[1],
+        &(weight_share){.what = "convolution's weights",
+                        .layout = c->stored ? NULL : onednn_layout(it->primitive, ONEDNN_WEIGHTS),
+                        .pass = run_weights,
+                        .apart = apart,
+                        .state = it,
+                        .release = release_weights,
+                        .reads = {source, gradient},
+                        .scratch = scratch});
 }
 
 static pal_status back(plan *plan, const graph_node *node, bool transposed)

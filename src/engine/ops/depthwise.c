@@ -21,7 +21,7 @@ typedef struct depthwise {
     axis rows, columns;
     channel_view in, gradient;
     layout *like;              /* of the gradient; NULL: row-major */
-    int64_t channels, samples; /* that the pass tells apart; 0: none */
+    int64_t channels, samples; /* that the pass tells apart, if it does */
 } depthwise;
 
 /* Where the outputs begin and end whose input, at this place of the kernel, is no padding. */
@@ -136,13 +136,12 @@ static pal_status find_operands(plan *plan, const graph_node *node, depthwise *i
 }
 
 pal_status depthwise_back_to_weights(plan *plan, const graph_node *node, const window_geometry *g,
-                                     bool *done)
+                                     bool apart, bool *done)
 {
     const int64_t channels = plan_input(plan, node, 0)->shape[1];
     const int64_t room =
         (channels + LANES - 1) / LANES * LANES * g->kernel[0] * (g->spatial > 1 ? g->kernel[1] : 1);
     buffer *source, *gradient, *scratch = NULL;
-    step *step;
     *done = false;
     if (g->spatial > 2)
         return PAL_OK;
@@ -162,12 +161,12 @@ pal_status depthwise_back_to_weights(plan *plan, const graph_node *node, const w
         release(it);
         return status;
     }
-    status = plan_add_weight_pass(plan, node, node->inputs[1], "depthwise convolution's weights",
-                                  NULL, run, it, release, &step);
-    if (status)
-        return status;
-    step->reads[0] = source;
-    step->reads[1] = gradient;
-    step->scratch = scratch;
-    return PAL_OK;
+    return plan_add_weight_pass(plan, node, node->inputs[1],
+                                &(weight_share){.what = "depthwise convolution's weights",
+                                                .pass = run,
+                                                .apart = apart,
+                                                .state = it,
+                                                .release = release,
+                                                .reads = {source, gradient},
+                                                .scratch = scratch});
 }

@@ -7,9 +7,9 @@
 #include "graph/infer.h"
 
 /* Adds the pass that computes the gradient of weights [C,1,...], of one or two spatial dimensions,
- * with stride, dilation and padding as the geometry has them. *done: whether it did; not where
- * activations lie such that channels are no neighbours. */
+ * with stride, dilation and padding as the geometry has them. `apart`: the batch is that of the
+ * model. *done: whether it did; not where activations lie such that channels are no neighbours. */
 pal_status depthwise_back_to_weights(plan *plan, const graph_node *node, const window_geometry *g,
-                                     bool *done);
+                                     bool apart, bool *done);
 
 #endif

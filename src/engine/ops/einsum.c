@@ -40,6 +40,32 @@ static bool needed_later(const einsum *it, uint8_t label, size_t next, size_t ou
     return false;
 }
 
+/* Whether what lies between two operands can be held: a sum of small operands may keep more labels
+ * than a tensor has dimensions, or have more elements than there are addresses. */
+static pal_status check_between(const einsum *it)
+{
+    const einsum_geometry *geometry = &it->geometry;
+    for (size_t o = 1; o < it->operands; o++) {
+        uint64_t bytes = sizeof(float);
+        size_t rank = 0;
+        for (uint8_t label = 0; label < geometry->label_count; label++) {
+            bool known = false;
+            for (size_t i = 0; i <= o; i++)
+                known = known || has(geometry->operands[i], it->ranks[i], label);
+            if (!known || !needed_later(it, label, o + 1, geometry->output_rank))
+                continue;
+            rank++;
+            if (!mem_multiply(bytes, (uint64_t)geometry->extent[label], &bytes) ||
+                bytes > INT64_MAX)
+                return fail(PAL_ERROR_UNSUPPORTED, "what lies between two operands is too large");
+        }
+        if (rank > PAL_MAX_RANK)
+            return fail(PAL_ERROR_UNSUPPORTED, "what lies between two operands has %zu dimensions",
+                        rank);
+    }
+    return PAL_OK;
+}
+
 /* A tensor with these labels in this order out of `data`, of which axis d has label `from[d]` and
  * some stride: labels that the result lacks are summed. */
 static pal_status arrange(size_t rank, const uint8_t *from, const int64_t *shape,
@@ -250,7 +276,8 @@ static pal_status describe(plan *plan, const graph_node *node, einsum **out)
         it->ranks[i] = inputs[i]->rank;
         memcpy(it->shapes[i], inputs[i]->shape, sizeof it->shapes[i]);
     }
-    return resolve_einsum(node, inputs, &it->geometry);
+    pal_status status = resolve_einsum(node, inputs, &it->geometry);
+    return status ? status : check_between(it);
 }
 
 static pal_status forward(plan *plan, const graph_node *node)
@@ -383,6 +410,9 @@ static pal_status back_to(plan *plan, const graph_node *node, const einsum *it, 
     if (status)
         return status;
     describe_places(back, it, operand);
+    status = check_between(&back->sum);
+    if (status)
+        return status;
     status =
         back_step(plan, node, "einsum's operand", run_back, back, NULL, x, reads, count, &share);
     return status ? status : plan_add_gradient(plan, node->inputs[operand], share);

@@ -28,7 +28,7 @@ static bool can_keep(const buffer *buffer)
             (physical.rank == buffer->rank + 1 && physical.of[buffer->rank] == 1));
 }
 
-static void clear_padding(const buffer *y)
+void clear_padding(const buffer *y)
 {
     if (y->layout && y->bytes != y->elements * graph_type_size(y->type))
         layout_clear_padding(y->layout, y->data);
@@ -90,8 +90,7 @@ pal_status unary_step(plan *plan, const graph_node *node, unary_kind kind, float
     return status;
 }
 
-/* x, in a layout that functions of one operand can keep. */
-static pal_status keepable_input(plan *plan, size_t value, buffer **out)
+pal_status keepable_input(plan *plan, size_t value, buffer **out)
 {
     pal_status status = plan_buffer(plan, value, out);
     if (!status && (*out)->layout && !can_keep(*out))
@@ -207,6 +206,13 @@ static const layout *order_of(plan *plan, const graph_value *result, const size_
     return NULL;
 }
 
+/* Whether a result may be written over an operand of its layout: where each element lies at the
+ * operand's. Bytes alone do not say: 8 floats take as many as 32 booleans. */
+static bool fits_over(const buffer *result, const buffer *operand)
+{
+    return operand->elements == result->elements && operand->bytes == result->bytes;
+}
+
 /* y = f(a, b) into y if it is given (which then is a as well), else into a new buffer. */
 static pal_status binary_step(plan *plan, const graph_node *node, binary_kind kind,
                               const size_t values[2], buffer *y)
@@ -247,12 +253,11 @@ static pal_status binary_step(plan *plan, const graph_node *node, binary_kind ki
     step *step = plan_add_step(plan, node, "pairs", run_two, s, release_binary);
     if (!step)
         return PAL_ERROR_MEMORY;
-    /* Either may be written over, if it has the result's shape. */
-    s->second_first = a->bytes != y->bytes;
+    s->second_first = !fits_over(y, a);
     step->reads[s->second_first] = a;
     step->reads[!s->second_first] = b;
     step->writes[0] = y;
-    step->in_place = a != y && step->reads[0]->bytes == y->bytes;
+    step->in_place = a != y && fits_over(y, step->reads[0]);
     return PAL_OK;
 }
 

@@ -15,12 +15,6 @@ typedef struct gathering {
     size_t of_sample;    /* backward: indices of a sample */
 } gathering;
 
-static pal_status bad_index(int64_t index, int64_t extent)
-{
-    return fail(PAL_ERROR_VALUE, "index %lld lies outside an axis of extent %lld", (long long)index,
-                (long long)extent);
-}
-
 /* Checks before anything is read. */
 static pal_status check_indices(const buffer *indices, int64_t extent)
 {
@@ -108,38 +102,27 @@ static pal_status run_gather_pass(const step *step, size_t sample)
     return PAL_OK;
 }
 
-static pal_status run_gather_back(const step *step)
-{
-    return run_gather_pass(step, PLAN_ALL);
-}
-
 /* A table whose rows are named by a batch of indices keeps its samples apart. */
 static pal_status gather_back(plan *plan, const graph_node *node)
 {
-    const graph_value *indices = plan_input(plan, node, 1);
     const size_t samples = plan_get_options(plan)->samples;
     gathering *it;
-    step *step;
     buffer *gradient, *list;
     pal_status status = gathering_new(plan, node, &it);
-    if (status)
-        return status;
-    const bool apart = samples && it->outer == 1 && indices->rank &&
-                       indices->shape[0] == (int64_t)samples && !indices->constant;
-    if (!plan_is_weight(plan, node->inputs[0]) || (samples && !apart))
-        return back_source(plan, node, "gather's source", run_gather_back, it, &node->inputs[1], 1);
-    it->of_sample = samples ? (size_t)graph_elements(indices) / samples : 0;
-    status = plan_gradient_in(plan, node->outputs[0], NULL, &gradient);
+    if (!status)
+        status = plan_gradient_in(plan, node->outputs[0], NULL, &gradient);
     if (!status)
         status = plan_buffer_in(plan, node->inputs[1], NULL, &list);
-    if (!status)
-        status = plan_add_weight_pass(plan, node, node->inputs[0], "gather's weights", NULL,
-                                      run_gather_pass, it, NULL, &step);
     if (status)
         return status;
-    step->reads[0] = gradient;
-    step->reads[1] = list;
-    return PAL_OK;
+    it->of_sample = samples ? (size_t)list->elements / samples : 0;
+    const bool apart = it->outer == 1 && plan_samples_along(plan, node->inputs[1], 0);
+    return plan_add_weight_pass(plan, node, node->inputs[0],
+                                &(weight_share){.what = "gather's source",
+                                                .pass = run_gather_pass,
+                                                .apart = apart,
+                                                .state = it,
+                                                .reads = {gradient, list}});
 }
 
 const op_kernel kernel_gather = {gather, gather_back};

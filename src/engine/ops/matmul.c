@@ -246,19 +246,19 @@ typedef struct product_back {
     size_t batches;
     int64_t extent[PAL_MAX_RANK];
     int64_t gradient_step[PAL_MAX_RANK], other_step[PAL_MAX_RANK], result_step[PAL_MAX_RANK];
-    /* By sample: matrices of fewer rows, one after another. */
-    bool by_sample;
-    int64_t sample_depth, gradient_sample, other_sample;
+    /* By sample: matrices of fewer rows, one after another or row by row in turn. */
+    int64_t sample_depth, row_step;        /* a sample's rows, and from one to the next */
+    int64_t gradient_sample, other_sample; /* from a sample to the next */
 } product_back;
 
 static pal_status multiply(const product_back *it, const float *gradient, const float *other,
-                           float *to, int64_t depth, float beta)
+                           float *to, int64_t depth, int64_t row_step, float beta)
 {
     const float *left = it->left.from_gradient ? gradient : other;
     const float *right = it->right.from_gradient ? gradient : other;
     return onednn_gemm(it->left.transposed, it->right.transposed, it->rows, it->columns, depth,
-                       it->alpha, left, it->left.width, right, it->right.width, beta, to,
-                       it->result_width);
+                       it->alpha, left, it->left.width * row_step, right,
+                       it->right.width * row_step, beta, to, it->result_width);
 }
 
 static pal_status run_all(const step *step)
@@ -279,7 +279,7 @@ static pal_status run_all(const step *step)
             b += at * it->other_step[d];
             c += at * it->result_step[d];
         }
-        pal_status status = multiply(it, gradient + a, other + b, to + c, it->depth, 1);
+        pal_status status = multiply(it, gradient + a, other + b, to + c, it->depth, 1, 1);
         if (status)
             return status;
     }
@@ -290,11 +290,11 @@ static pal_status run_pass(const step *step, size_t sample)
 {
     const product_back *it = step->state;
     const int64_t s = (int64_t)sample;
-    if (sample == PLAN_ALL || !it->by_sample)
+    if (sample == PLAN_ALL)
         return run_all(step);
     return multiply(it, (const float *)step->reads[0]->data + s * it->gradient_sample,
                     (const float *)step->reads[1]->data + s * it->other_sample,
-                    step->writes[0]->data, it->sample_depth, 0);
+                    step->writes[0]->data, it->sample_depth, it->row_step, 0);
 }
 
 /* Steps through the leading dimensions of dY, of the other operand and of the result. */
@@ -356,12 +356,28 @@ static product_back product_for(const graph_node *node, const operand *a, const 
     return it;
 }
 
+/* Which of the left operand's rows are a sample's, where its batch is the first axis, or the last
+ * before the columns (time first). Distances are in rows. */
+static bool find_samples(const plan *plan, size_t value, int64_t rows, int64_t samples,
+                         product_back *it)
+{
+    const graph_value *v = &plan_graph(plan)->values[value];
+    const bool first = plan_samples_along(plan, value, 0);
+    if (rows % samples || (!first && (v->rank < 3 || v->shape[v->rank - 2] != samples ||
+                                      !plan_samples_along(plan, value, v->rank - 2))))
+        return false;
+    it->sample_depth = rows / samples;
+    it->row_step = first ? 1 : samples;
+    it->gradient_sample = it->other_sample = first ? it->sample_depth : 1;
+    return true;
+}
+
 static pal_status back_to(plan *plan, const graph_node *node, bool left, buffer *gradient)
 {
     const size_t value = node->inputs[left ? 0 : 1], other = node->inputs[left ? 1 : 0];
     operand a = operand_of(plan_input(plan, node, 0), node->attributes.matmul.transpose_a, true);
     operand b = operand_of(plan_input(plan, node, 1), node->attributes.matmul.transpose_b, false);
-    const size_t samples = plan_is_weight(plan, value) ? plan_get_options(plan)->samples : 0;
+    const size_t samples = plan_get_options(plan)->samples;
     product_back *it = plan_alloc(plan, sizeof *it);
     buffer *reads[2] = {gradient};
     pal_status status = it ? plan_buffer_in(plan, other, NULL, &reads[1]) : PAL_ERROR_MEMORY;
@@ -374,33 +390,17 @@ static pal_status back_to(plan *plan, const graph_node *node, bool left, buffer 
     }
     *it = product_for(node, &a, &b, left);
     set_batches(it, left ? &a : &b, left ? &b : &a, a.rows * b.columns);
-    if (!plan_is_weight(plan, value)) {
-        buffer *share;
-        status = back_step(plan, node, "matmul's operand", run_all, it, NULL,
-                           &plan_graph(plan)->values[value], reads, 2, &share);
-        return status ? status : plan_add_gradient(plan, value, share);
-    }
-    if (samples) {
-        if (left || it->batches || a.rows % (int64_t)samples || a.row_stride != a.columns) {
-            /* Samples cannot be told apart: the plan learns so from a share without them. */
-            buffer *share;
-            status = back_step(plan, node, "matmul's operand", run_all, it, NULL,
-                               &plan_graph(plan)->values[value], reads, 2, &share);
-            return status ? status : plan_add_gradient(plan, value, share);
-        }
-        it->by_sample = true;
-        it->sample_depth = it->depth / (int64_t)samples;
-        it->gradient_sample = it->sample_depth * b.columns;
-        it->other_sample = it->sample_depth * a.columns;
-    }
-    step *step;
-    status = plan_add_weight_pass(plan, node, value, "matmul's weights", NULL, run_pass, it, NULL,
-                                  &step);
-    if (status)
-        return status;
-    step->reads[0] = reads[0];
-    step->reads[1] = reads[1];
-    return PAL_OK;
+    const bool apart = samples && !left && !it->batches && a.row_stride == a.columns &&
+                       find_samples(plan, other, a.rows, (int64_t)samples, it);
+    it->gradient_sample *= b.columns;
+    it->other_sample *= a.columns;
+    return plan_add_weight_pass(
+        plan, node, value,
+        &(weight_share){.what = left ? "matmul's left operand" : "matmul's right operand",
+                        .pass = run_pass,
+                        .apart = apart,
+                        .state = it,
+                        .reads = {reads[0], reads[1]}});
 }
 
 static pal_status backward(plan *plan, const graph_node *node)

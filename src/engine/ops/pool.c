@@ -51,8 +51,7 @@ static pal_status forward_onednn(plan *plan, const graph_node *node, const windo
                         .kind = node->attributes.pool.kind == POOL_MAX ? ONEDNN_MAX
                                 : node->attributes.pool.include_pads   ? ONEDNN_AVERAGE_WITH_PADS
                                                                        : ONEDNN_AVERAGE,
-                        .spatial = g->spatial,
-                        .training = plan_has_gradients(plan)};
+                        .spatial = g->spatial};
     for (size_t i = 0; i < g->spatial; i++) {
         pool.kernel[i] = g->kernel[i];
         pool.stride[i] = g->stride[i];
@@ -66,10 +65,6 @@ static pal_status forward_onednn(plan *plan, const graph_node *node, const windo
     *done = true;
     buffer *roles[ONEDNN_ROLE_COUNT] = {[ONEDNN_SRC] = x};
     status = plan_new_buffer(plan, node->outputs[0], onednn_layout(primitive, ONEDNN_DST), &y);
-    const size_t workspace = onednn_bytes(primitive, ONEDNN_WORKSPACE);
-    if (!status && workspace)
-        status = plan_new_temporary(plan, GRAPH_BOOL, 1, &(int64_t){(int64_t)workspace}, NULL, 0,
-                                    &roles[ONEDNN_WORKSPACE]);
     if (status) {
         onednn_primitive_free(primitive);
         return status;

@@ -450,36 +450,22 @@ static pal_status run_state_weights(const step *step, size_t sample)
     return status;
 }
 
-static pal_status run_all_input_weights(const step *step)
-{
-    return run_input_weights(step, PLAN_ALL);
-}
-
-static pal_status run_all_state_weights(const step *step)
-{
-    return run_state_weights(step, PLAN_ALL);
-}
-
 static pal_status back_to_weights(plan *plan, const graph_node *node, recurrence *it, bool state,
                                   buffer *trace)
 {
-    const size_t value = node->inputs[state ? 2 : 1], samples = plan_get_options(plan)->samples;
-    step *step;
-    buffer *share;
+    const size_t value = node->inputs[state ? 2 : 1];
+    const size_t batch_axis = node->attributes.recurrent.batch_first ? 0 : 1;
     if (!plan_wants_gradient(plan, value))
         return PAL_OK;
-    if (!plan_is_weight(plan, value) || (samples && samples != (size_t)it->batch)) {
-        pal_status status = back_step(plan, node, "recurrent weights",
-                                      state ? run_all_state_weights : run_all_input_weights, it,
-                                      NULL, &plan_graph(plan)->values[value], &trace, 1, &share);
-        return status ? status : plan_add_gradient(plan, value, share);
-    }
-    pal_status status =
-        plan_add_weight_pass(plan, node, value, "recurrent weights", NULL,
-                             state ? run_state_weights : run_input_weights, it, NULL, &step);
-    if (!status)
-        step->reads[0] = trace;
-    return status;
+    const bool apart = plan_samples_along(plan, node->inputs[0], batch_axis) &&
+                       plan_get_options(plan)->samples == (size_t)it->batch;
+    return plan_add_weight_pass(
+        plan, node, value,
+        &(weight_share){.what = "recurrent weights",
+                        .pass = state ? run_state_weights : run_input_weights,
+                        .apart = apart,
+                        .state = it,
+                        .reads = {trace}});
 }
 
 /* ---------------------------------------------------------------- planning */

@@ -280,21 +280,42 @@ static pal_status forward(plan *plan, const graph_node *node)
 
 /* ---------------------------------------------------------------- the way back */
 
-/* dx = dy times the derivative of the reduction, which may need x and y. */
+/* dx = dy times the derivative of the reduction, which may need x and y, and of some what the
+ * elements behind a result have in common: how many are its extreme, which share its gradient, or
+ * are zero, and the product of the others. */
 typedef struct reduction_back {
     reduce_kind kind;
     size_t rank;
     int64_t extent[PAL_MAX_RANK], stride[PAL_MAX_RANK]; /* of x; through y */
+    int64_t results;
     float count;
 } reduction_back;
 
-static float slope_of(const reduction_back *it, float x, float y)
+typedef struct in_common {
+    float *count, *product; /* by result; NULL where the kind asks for neither */
+} in_common;
+
+static bool has_in_common(reduce_kind kind)
+{
+    return kind == REDUCE_MAX || kind == REDUCE_MIN || kind == REDUCE_PRODUCT;
+}
+
+/* By a factor: the product of the others. */
+static float slope_of_product(float x, float zeros, float product)
+{
+    if (zeros == 0)
+        return product / x;
+    return x == 0 && zeros == 1 ? product : 0;
+}
+
+static float slope_of(const reduction_back *it, const in_common *common, int64_t at, float x,
+                      float y)
 {
     switch (it->kind) {
     case REDUCE_MEAN: return 1 / it->count;
     case REDUCE_MAX:
-    case REDUCE_MIN: return x == y;
-    case REDUCE_PRODUCT: return y / x;
+    case REDUCE_MIN: return x == y ? 1 / common->count[at] : 0;
+    case REDUCE_PRODUCT: return slope_of_product(x, common->count[at], common->product[at]);
     case REDUCE_L1: return (float)((x > 0) - (x < 0));
     case REDUCE_L2: return y == 0 ? 0 : x / y;
     case REDUCE_SUM_SQUARE: return 2 * x;
@@ -304,26 +325,56 @@ static float slope_of(const reduction_back *it, float x, float y)
     }
 }
 
+/* Where the result of a row's elements begins. */
+static int64_t result_of_row(const reduction_back *it, int64_t row)
+{
+    int64_t at = 0;
+    for (size_t d = it->rank - 1; d-- > 0;) {
+        at += row % it->extent[d] * it->stride[d];
+        row /= it->extent[d];
+    }
+    return at;
+}
+
+static void find_in_common(const reduction_back *it, int64_t rows, const float *x, const float *y,
+                           const in_common *to)
+{
+    const int64_t length = it->extent[it->rank - 1], stride = it->stride[it->rank - 1];
+    for (int64_t i = 0; i < it->results; i++) {
+        to->count[i] = 0;
+        to->product[i] = 1;
+    }
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t at = result_of_row(it, r);
+        for (int64_t i = 0; i < length; i++, x++) {
+            const int64_t of = at + i * stride;
+            to->count[of] += it->kind == REDUCE_PRODUCT ? *x == 0 : *x == y[of];
+            to->product[of] *= it->kind == REDUCE_PRODUCT && *x != 0 ? *x : 1;
+        }
+    }
+}
+
 static pal_status run_back(const step *step)
 {
     const reduction_back *it = step->state;
     const float *dy = step->reads[0]->data, *x = step->reads[1]->data, *y = step->reads[2]->data;
     float *dx = step->writes[0]->data;
-    const size_t last = it->rank - 1;
-    const int64_t length = it->extent[last], stride = it->stride[last];
+    const int64_t length = it->extent[it->rank - 1], stride = it->stride[it->rank - 1];
+    in_common common = {0};
     int64_t rows = 1;
-    for (size_t d = 0; d < last; d++)
+    for (size_t d = 0; d + 1 < it->rank; d++)
         rows *= it->extent[d];
+    if (step->scratch) {
+        common.count = step->scratch->data;
+        common.product = common.count + it->results;
+        find_in_common(it, rows, x, y, &common);
+    }
 #pragma omp parallel for schedule(static) if (rows * length > PARALLEL_ELEMENTS)
     for (int64_t r = 0; r < rows; r++) {
-        int64_t at = 0, rest = r;
-        for (size_t d = last; d-- > 0;) {
-            at += rest % it->extent[d] * it->stride[d];
-            rest /= it->extent[d];
-        }
+        const int64_t at = result_of_row(it, r);
         for (int64_t i = 0; i < length; i++) {
             const int64_t from = at + i * stride;
-            dx[r * length + i] = dy[from] * slope_of(it, x[r * length + i], y[from]);
+            dx[r * length + i] = dy[from] * slope_of(it, &common, from, x[r * length + i], y[from]);
         }
     }
     return PAL_OK;
@@ -334,7 +385,7 @@ static pal_status backward(plan *plan, const graph_node *node)
     const graph_value *x = plan_input(plan, node, 0), *y = plan_output(plan, node, 0);
     bool flags[PAL_MAX_RANK], any = false;
     int64_t stride = 1;
-    buffer *reads[3], *share;
+    buffer *reads[3], *share, *scratch = NULL;
     reduction_back *it = plan_alloc(plan, sizeof *it);
     pal_status status =
         it ? resolve_axes(node, plan_input(plan, node, 1), x->rank, flags) : PAL_ERROR_MEMORY;
@@ -352,16 +403,24 @@ static pal_status backward(plan *plan, const graph_node *node)
         .kind = node->attributes.reduce.kind,
         .rank = x->rank ? x->rank : 1,
         .extent = {1},
-        .count = y->rank || graph_elements(y) ? (float)(graph_elements(x) / graph_elements(y)) : 1};
+        .results = (int64_t)graph_elements(y),
+        .count = graph_elements(y) ? (float)(graph_elements(x) / graph_elements(y)) : 1};
     for (size_t d = x->rank; d-- > 0;) {
         const bool reduced = any ? flags[d] : !node->attributes.reduce.empty_is_none;
         it->extent[d] = x->shape[d];
         it->stride[d] = reduced ? 0 : stride;
         stride *= reduced ? 1 : x->shape[d];
     }
-    status =
-        back_step(plan, node, "gradient of a reduction", run_back, it, NULL, x, reads, 3, &share);
-    return status ? status : plan_add_gradient(plan, node->inputs[0], share);
+    if (has_in_common(it->kind))
+        status = plan_new_temporary(plan, GRAPH_FLOAT, 1, &(int64_t){2 * it->results}, NULL, 0,
+                                    &scratch);
+    if (!status)
+        status = back_step(plan, node, "gradient of a reduction", run_back, it, NULL, x, reads, 3,
+                           &share);
+    if (status)
+        return status;
+    plan_last_step(plan)->scratch = scratch;
+    return plan_add_gradient(plan, node->inputs[0], share);
 }
 
 const op_kernel kernel_reduce = {forward, backward};

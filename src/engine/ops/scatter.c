@@ -16,12 +16,6 @@ typedef struct scattering {
     size_t count, length, inner; /* nd: tuples, indices in each, elements of a slice */
 } scattering;
 
-static pal_status bad_index(int64_t index, int64_t extent)
-{
-    return fail(PAL_ERROR_VALUE, "index %lld lies outside an axis of extent %lld", (long long)index,
-                (long long)extent);
-}
-
 #define COMBINE(type, smaller, larger)                                                             \
     {                                                                                              \
         type *to = (type *)data + at;                                                              \

@@ -141,6 +141,8 @@ static pal_status run_slope(const step *step)
         const int64_t length = count - i < PART ? count - i : PART;
         slope_of_part(step->state, length, dy + i, x + i, dx + i);
     }
+    /* Where the slope at 0 is infinite, that of padding is not a number. */
+    clear_padding(step->writes[0]);
     return PAL_OK;
 }
 
@@ -148,7 +150,7 @@ pal_status back_unary(plan *plan, const graph_node *node, unary_kind kind, float
 {
     buffer *x, *gradient, *share;
     slope *it = plan_alloc(plan, sizeof *it);
-    pal_status status = it ? plan_buffer(plan, node->inputs[0], &x) : PAL_ERROR_MEMORY;
+    pal_status status = it ? keepable_input(plan, node->inputs[0], &x) : PAL_ERROR_MEMORY;
     if (!status)
         status = plan_gradient_in(plan, node->outputs[0], x->layout, &gradient);
     if (!status)

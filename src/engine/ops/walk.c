@@ -5,6 +5,12 @@
 /* Copies of less than this are not worth waking threads for. */
 #define PARALLEL_BYTES ((int64_t)1 << 16)
 
+pal_status bad_index(int64_t index, int64_t extent)
+{
+    return fail(PAL_ERROR_VALUE, "index %lld lies outside an axis of extent %lld", (long long)index,
+                (long long)extent);
+}
+
 void row_major_strides(size_t rank, const int64_t *shape, int64_t *strides)
 {
     int64_t stride = 1;

@@ -22,6 +22,9 @@ void row_major_strides(size_t rank, const int64_t *shape, int64_t *strides);
 /* A walk over `shape` with these source strides; axes of extent 1 go, neighbours merge. */
 walk walk_new(size_t rank, const int64_t *shape, const int64_t *strides, int64_t start);
 
+/* The error of an index that names no place of its axis. */
+pal_status bad_index(int64_t index, int64_t extent);
+
 /* to[i] = from[offset of the walk], for elements of 1, 4 or 8 bytes. Uses OpenMP's threads. */
 void walk_copy(const walk *walk, size_t element, const void *from, void *to);
 /* The other way: to[offset of the walk] = from[i]; no two offsets may be equal. */

@@ -155,27 +155,41 @@ static pal_status unfold_item(void *user, int thread, size_t i)
 
 /* ---------------------------------------------------------------- products */
 
+/* A matrix as an operand of a product; `stride` lies between its rows as stored. */
+typedef struct matrix {
+    const float *values;
+    size_t stride;
+    bool transposed;
+} matrix;
+
+/* to [m, n] := a [m, k] b [k, n] */
+static pal_status multiply(size_t m, size_t n, size_t k, matrix a, matrix b, float *to)
+{
+    return onednn_gemm(a.transposed, b.transposed, (int64_t)m, (int64_t)n, (int64_t)k, 1, a.values,
+                       (int64_t)a.stride, b.values, (int64_t)b.stride, 0, to, (int64_t)n);
+}
+
 /* x of a block from one of its columns on, with positions along rows. */
-static onednn_matrix columns_of(const piece *piece, size_t block, size_t from)
+static matrix columns_of(const piece *piece, size_t block, size_t from)
 {
     const layer *l = piece->layer;
     if (piece->x)
-        return (onednn_matrix){piece->x + (block * l->columns + from) * piece->positions,
-                               piece->positions, false};
-    return (onednn_matrix){walk_values(piece->walk, NETWORK_COMPRESSED, piece->chunk, l->x) + from,
-                           l->columns, true};
+        return (matrix){piece->x + (block * l->columns + from) * piece->positions, piece->positions,
+                        false};
+    return (matrix){walk_values(piece->walk, NETWORK_COMPRESSED, piece->chunk, l->x) + from,
+                    l->columns, true};
 }
 
-static onednn_matrix rows_of(const piece *piece, size_t from)
+static matrix rows_of(const piece *piece, size_t from)
 {
     const layer *l = piece->layer;
     if (piece->y)
-        return (onednn_matrix){piece->y + from * piece->positions, piece->positions, false};
-    return (onednn_matrix){walk_values(piece->walk, NETWORK_FLOAT, piece->chunk, l->y) + from,
-                           l->rows, true};
+        return (matrix){piece->y + from * piece->positions, piece->positions, false};
+    return (matrix){walk_values(piece->walk, NETWORK_FLOAT, piece->chunk, l->y) + from, l->rows,
+                    true};
 }
 
-static onednn_matrix flipped(onednn_matrix m)
+static matrix flipped(matrix m)
 {
     m.transposed = !m.transposed;
     return m;
@@ -205,9 +219,8 @@ static pal_status multiply_item(void *user, int thread, size_t i)
         height = least(TILE, n - row * TILE);
         width = least(TILE, n - at * TILE);
         to = piece->to->own + (block * n + row * TILE) * n + at * TILE;
-        status =
-            onednn_multiply(height, width, piece->positions, columns_of(piece, block, row * TILE),
-                            flipped(columns_of(piece, block, at * TILE)), tile, width);
+        status = multiply(height, width, piece->positions, columns_of(piece, block, row * TILE),
+                          flipped(columns_of(piece, block, at * TILE)), tile);
     } else {
         at -= own;
         row = at / piece->column_tiles;
@@ -216,8 +229,8 @@ static pal_status multiply_item(void *user, int thread, size_t i)
         height = least(TILE, piece->block_rows - row * TILE);
         width = least(TILE, n - at * TILE);
         to = piece->to->cross + first * n + at * TILE;
-        status = onednn_multiply(height, width, piece->positions, rows_of(piece, first),
-                                 flipped(columns_of(piece, block, at * TILE)), tile, width);
+        status = multiply(height, width, piece->positions, rows_of(piece, first),
+                          flipped(columns_of(piece, block, at * TILE)), tile);
     }
     for (size_t r = 0; !status && r < height; r++)
         for (size_t c = 0; c < width; c++)
