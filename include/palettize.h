@@ -83,9 +83,11 @@ PAL_API const char *pal_error_message(void);
 /* A short English name of a status: "out of memory". Never NULL. */
 PAL_API const char *pal_status_name(pal_status status);
 
-/* Called while long work goes on: `done` of `total` units (weights' elements), `what` names the
- * weight just finished. Calls come from one thread at a time, not always the same one; `done` never
- * decreases. Return false to cancel: the work stops soon with PAL_ERROR_CANCELLED. */
+/* Called while long work goes on: `done` of `total` units (weights' elements, samples, steps),
+ * `what` names what was just finished. Calls come from one thread at a time, not always the same
+ * one. `done` never decreases within a stage; methods of several stages (that cluster several
+ * times, or measure first) begin again in each, with the total of that. Return false to cancel: the
+ * work stops soon with PAL_ERROR_CANCELLED. */
 typedef bool (*pal_progress)(void *user, uint64_t done, uint64_t total, const char *what);
 
 /* ---------------------------------------------------------------- options */
@@ -577,7 +579,7 @@ PAL_API pal_status pal_method_data_open(const char *path, const pal_data_options
 
 /* Palettizes every weight that `options` allow by the method that `method` (NULL: kmeans) names,
  * with what it learns from the data; in memory, as pal_compress() does. data may be NULL where the
- * method can do without. */
+ * method can do without; of data that is not shuffled, the samples are drawn by the seed. */
 PAL_API pal_status pal_compress_method(pal_model *model, const pal_options *options,
                                        const pal_method_options *method, const pal_data *data,
                                        pal_progress progress, void *user, pal_report **report);

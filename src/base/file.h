@@ -85,6 +85,9 @@ typedef struct staged_output {
 pal_status stage_directory(staged_output *stage, const char *final);
 /* Refuses to replace what is no regular file. */
 pal_status stage_file(staged_output *stage, const char *final);
+/* Whether stage_file() would begin, found out by trying: nothing is left. For outputs of long work,
+ * before it. */
+pal_status stage_check_file(const char *final);
 /* Flushes directories and renames. On failure the destination is as it was and the temporary is
  * removed. Either way the stage is over. */
 pal_status stage_commit(staged_output *stage);

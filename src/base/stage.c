@@ -89,6 +89,15 @@ pal_status stage_file(staged_output *stage, const char *final)
     return stage_begin(stage, final, false);
 }
 
+pal_status stage_check_file(const char *final)
+{
+    staged_output stage;
+    pal_status status = stage_file(&stage, final);
+    if (!status)
+        stage_abandon(&stage);
+    return status;
+}
+
 static pal_status sync_directory(const char *path)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -152,6 +152,11 @@ void dataset_close(dataset *data)
 
 /* ---------------------------------------------------------------- what there is */
 
+bool dataset_is_shuffled(const dataset *data)
+{
+    return data->preprocessing.options.shuffle;
+}
+
 uint64_t dataset_count(const dataset *data)
 {
     return data->count;

@@ -40,6 +40,8 @@ pal_status dataset_select(const dataset *whole, const uint64_t *samples, uint64_
                           uint64_t seed, dataset **out);
 void dataset_close(dataset *data);
 
+/* Whether its samples have a random order: also those of a selection. */
+bool dataset_is_shuffled(const dataset *data);
 /* Samples, after split and limit. */
 uint64_t dataset_count(const dataset *data);
 bool dataset_has_labels(const dataset *data);

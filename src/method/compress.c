@@ -1,11 +1,13 @@
 /* Palettizing a model from its weights alone. compression.h tells how the work is cut. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/scratch.h"
 #include "method/compression.h"
+#include "method/unused.h"
 
 /* ---------------------------------------------------------------- before */
 
@@ -79,6 +81,16 @@ static pal_status prepare(compression *c)
 
 /* ---------------------------------------------------------------- after */
 
+/* The plan's remark is of the weight, the method's of its palette. */
+static pal_status set_remarks(pal_report *report, size_t i, const char *plan, const char *method)
+{
+    char both[sizeof((target *)NULL)->plan.remark + sizeof((target *)NULL)->remark + 2];
+    if (!*plan && !*method)
+        return PAL_OK;
+    snprintf(both, sizeof both, "%s%s%s", plan, *plan && *method ? "; " : "", method);
+    return report_set_reason(report, i, both);
+}
+
 static pal_status fill_report(const compression *c, pal_report *report)
 {
     pal_status status = PAL_OK;
@@ -89,7 +101,7 @@ static pal_status fill_report(const compression *c, pal_report *report)
             status = report_set_reason(report, i, t->wanted ? source->plan.reason : t->plan.reason);
             if (!status && t->dense) {
                 entry->status = PAL_WEIGHT_ADJUSTED;
-                status = report_set_reason(report, i, t->plan.remark);
+                status = report_set_reason(report, i, t->remark);
             }
             continue;
         }
@@ -98,8 +110,7 @@ static pal_status fill_report(const compression *c, pal_report *report)
         entry->mse = source->error / (double)entry->weight.elements;
         entry->psnr =
             entry->mse > 0 ? 10 * log10(source->peak * source->peak / entry->mse) : INFINITY;
-        if (*t->plan.remark)
-            status = report_set_reason(report, i, t->plan.remark);
+        status = set_remarks(report, i, t->plan.remark, source->remark);
     }
     return status;
 }
@@ -208,6 +219,10 @@ pal_status compression_end(compression *c, pal_report **out)
         status = report_new(c->model, &report);
     if (!status)
         status = fill_report(c, report);
+    if (!status)
+        status = unused_note(c->options, c->model, report);
+    if (!status && c->note)
+        status = c->note(c->note_of, report);
     if (!status)
         status = apply(c);
     if (!status)

@@ -30,8 +30,9 @@ typedef struct target {
     bool channel_scale; /* its palette has a scale for each channel: target_scale_channels() */
     bool solved;        /* its palette is there already: another method than clustering found it */
     size_t source;      /* the weight whose palette it shares; itself if none */
-    void *dense; /* not wanted: values that are to take the place of its own, in scratch memory
-                    and of its type, with plan.remark saying why; or NULL */
+    void *dense;      /* not wanted: values that are to take the place of its own, in scratch memory
+                         and of its type, with the remark saying why; or NULL */
+    char remark[160]; /* what is worth knowing of what the method did, beside the plan's; "" */
     grid grid;
     unsigned nbits;
     const void *values;            /* as stored */
@@ -85,6 +86,9 @@ typedef struct compression {
     void *user;
     uint64_t done, total;
     bool clustered;
+    pal_status (*note)(const void *of, pal_report *report); /* adds what the method has to say on
+                                                               the whole; NULL: nothing */
+    const void *note_of;
     bool counting; /* the first of two passes of mode unique: distinct values only */
 } compression;
 
@@ -138,6 +142,10 @@ pal_status target_allocate(compression *c, size_t i);
 /* Gives a palette that is there a scale of 1 for each channel. PAL_ERROR_UNSUPPORTED if the format
  * cannot express that, or the weight has scales of the other kind; it then stays as it is. */
 pal_status target_scale_channels(compression *c, size_t i);
+/* Whether the format can express that; nothing changes. */
+pal_status target_can_scale_channels(const compression *c, size_t i);
+/* Remarks that the sensitivity of its values is not known. */
+void target_remark_unknown(target *target);
 /* Sums up the groups in their order, and drops a weight with a value that is not finite. */
 void target_finish(compression *c, size_t i);
 void target_free(target *target);

@@ -362,6 +362,28 @@ static settings settings_of(const rule *rule)
     return out;
 }
 
+bool options_rule_covers(const pal_options *options, size_t i, const model_weight *weight)
+{
+    const rule *rule = &options->rules[i];
+    if (rule->scope == RULE_OP_NAME &&
+        (strcmp(rule->key, weight->info.name) == 0 ||
+         (rule->pattern && pattern_matches(rule->pattern, weight->info.name))))
+        return true;
+    for (size_t u = 0; u < weight->info.consumers; u++) {
+        const weight_use *use = &weight->uses[u];
+        if (strcmp(rule->key, rule->scope == RULE_OP_NAME ? use->name : use->op) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool options_rule_ignores_groups(const pal_options *options, size_t i)
+{
+    const rule *rule = &options->rules[i];
+    return strcmp(rule->value[GROUP_SIZE], table[GROUP_SIZE].default_value) != 0 &&
+           settings_of(rule).granularity == GRANULARITY_PER_TENSOR;
+}
+
 /* The rule that covers a weight by its own name, or NULL. */
 static const rule *rule_by_name(const pal_options *options, const char *name)
 {

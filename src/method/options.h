@@ -73,4 +73,10 @@ bool options_rule_get(const pal_options *options, size_t i, rule_scope *scope, c
                       bool *none);
 const char *options_rule_value(const pal_options *options, size_t i, size_t option);
 
+/* Whether rule i is for a weight, be it by name or by an operator that uses it; another rule may
+ * come before it. */
+bool options_rule_covers(const pal_options *options, size_t i, const model_weight *weight);
+/* Whether rule i sets group_size, and has no groups. */
+bool options_rule_ignores_groups(const pal_options *options, size_t i);
+
 #endif

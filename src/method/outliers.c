@@ -86,10 +86,12 @@ pal_status outliers_choose(compression *c, size_t i)
     target *t = &c->targets[i];
     const uint64_t n = (uint64_t)(c->outliers * (double)t->stored);
     if (t->run_first || t->stored > PALETTE_MAX_PLACE) {
-        snprintf(t->plan.remark, sizeof t->plan.remark,
+        snprintf(t->remark, sizeof t->remark,
                  t->run_first ? "no outliers of pruned weights" : "too large for outliers");
         return PAL_OK;
     }
+    if (t->settings.mode != MODE_KMEANS)
+        snprintf(t->remark, sizeof t->remark, "outliers are for mode kmeans");
     if (!n || t->settings.mode != MODE_KMEANS)
         return PAL_OK;
     float *costs = scratch_zeroed(t->stored, sizeof *costs);

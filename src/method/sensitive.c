@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "method/choose.h"
 #include "method/feed.h"
@@ -23,15 +24,20 @@ typedef struct work {
     pal_sensitivity *sensitivity;
 } work;
 
-/* What the file cannot express is refused before anything is measured. */
+/* What the file cannot express, and a file that cannot be written, is refused before anything is
+ * measured. */
 static pal_status check(const work *w)
 {
-    compression c = {
-        .model = w->model, .options = w->options, .outliers = w->method->settings.outliers};
+    const method_settings *settings = &w->method->settings;
+    compression c = {.model = w->model, .options = w->options, .outliers = settings->outliers};
     pal_status status = compression_begin(&c);
-    if (!status)
-        compression_abandon(&c);
-    return status;
+    if (status)
+        return status;
+    if (w->data && method_corrects(settings, w->data))
+        status = layerwise_check(&c, settings);
+    compression_abandon(&c);
+    return status || !*settings->save_sensitivity ? status
+                                                  : stage_check_file(settings->save_sensitivity);
 }
 
 static pal_status find_sensitivity(work *w)
@@ -53,6 +59,18 @@ static pal_status find_sensitivity(work *w)
     return status;
 }
 
+/* Where they are drawn all the way, clusters are those of all values counting the same: which
+ * sensitivities are not known is still worth telling. */
+static void remark_unknown(const work *w, compression *c)
+{
+    for (size_t i = 0; i < w->model->weight_count; i++) {
+        target *t = &c->targets[i];
+        if (t->wanted && t->source == i && t->settings.mode == MODE_KMEANS && !*t->remark &&
+            !sensitivity_of(w->sensitivity, &w->model->weights[i].info))
+            target_remark_unknown(t);
+    }
+}
+
 /* Palettes by sensitivities that are drawn towards their mean. */
 static pal_status cluster(const work *w, double shrinkage, compression *c)
 {
@@ -69,7 +87,9 @@ static pal_status cluster(const work *w, double shrinkage, compression *c)
         status = compression_begin(c);
     if (!status) {
         status = compression_cluster(c);
-        if (status)
+        if (!status)
+            remark_unknown(w, c);
+        else
             compression_abandon(c);
     }
     pal_sensitivity_free(shrunk);

@@ -119,7 +119,7 @@ pal_status compression_adjust(compression *c, size_t i, const float *values, con
         return fail_memory("palettizing");
     for (uint64_t e = 0; e < weight->info.elements; e++)
         grid_put(grid, t->dense, e, (double)values[e]);
-    snprintf(t->plan.remark, sizeof t->plan.remark, "%s", why);
+    snprintf(t->remark, sizeof t->remark, "%s", why);
     return PAL_OK;
 }
 

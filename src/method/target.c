@@ -77,6 +77,11 @@ static pal_status find_runs(const compression *c, size_t i, target *t)
     return PAL_OK;
 }
 
+void target_remark_unknown(target *t)
+{
+    snprintf(t->remark, sizeof t->remark, "no sensitivity is known: all values count the same");
+}
+
 /* What each stored value counts, where that was measured. */
 static pal_status find_importance(const compression *c, size_t i, target *t)
 {
@@ -85,8 +90,7 @@ static pal_status find_importance(const compression *c, size_t i, target *t)
     if (!c->sensitivity || t->settings.mode != MODE_KMEANS)
         return PAL_OK;
     if (!measured) {
-        snprintf(t->plan.remark, sizeof t->plan.remark,
-                 "no sensitivity is known: all values count the same");
+        target_remark_unknown(t);
         return PAL_OK;
     }
     t->importance = measured;
@@ -150,16 +154,22 @@ pal_status target_init(compression *c, size_t i, size_t *eligible_of)
     return status ? status : find_importance(c, i, t);
 }
 
+pal_status target_can_scale_channels(const compression *c, size_t i)
+{
+    const target *t = &c->targets[i];
+    if (t->settings.per_channel_scale || c->model->weights[i].pruned.mask)
+        return fail(PAL_ERROR_UNSUPPORTED, "it has scales of another kind, or none");
+    palette_form form = form_of(c, t, t->nbits);
+    form.scaled = true;
+    return c->model->format->can_express(c->model, i, &form);
+}
+
 pal_status target_scale_channels(compression *c, size_t i)
 {
     target *t = &c->targets[i];
-    const model_weight *weight = &c->model->weights[i];
-    t->channel_scale = true;
-    const palette_form form = form_of(c, t, t->nbits);
-    pal_status status = t->settings.per_channel_scale || weight->pruned.mask
-                            ? fail(PAL_ERROR_UNSUPPORTED, "it has scales of another kind, or none")
-                            : c->model->format->can_express(c->model, i, &form);
+    pal_status status = target_can_scale_channels(c, i);
     palette *old = t->palette;
+    t->channel_scale = true;
     t->palette = NULL;
     if (!status)
         status = target_allocate(c, i);

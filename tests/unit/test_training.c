@@ -13,18 +13,23 @@
 
 enum { STEPS = 8, BATCH = 32 };
 
-static pal_data *open_data(const char *split, const char *limit)
+static pal_data *open_data_with(const char *split, const char *limit, const char *mean)
 {
     pal_data_options *options;
     pal_data *data;
     assert_ok(pal_data_options_new(&options));
     assert_ok(pal_data_options_set(options, "split", split));
     assert_ok(pal_data_options_set(options, "limit", limit));
-    assert_ok(pal_data_options_set(options, "mean", "0.2860"));
+    assert_ok(pal_data_options_set(options, "mean", mean));
     assert_ok(pal_data_options_set(options, "std", "0.3530"));
     assert_ok(pal_data_open(EXAMPLE_DIRECTORY "/data", options, &data));
     pal_data_options_free(options);
     return data;
+}
+
+static pal_data *open_data(const char *split, const char *limit)
+{
+    return open_data_with(split, limit, "0.2860");
 }
 
 /* Two epochs of four steps from k-means, but for what `pairs` set; NULL at the end. */
@@ -308,6 +313,20 @@ static void check_resumed(const char *start, const uint64_t *stops, size_t count
     }
 }
 
+static const char *const scaled[] = {"nbits", "2", "enable_per_channel_scale", "true", NULL};
+static const char *const scaled_inputs[] = {
+    "nbits", "2", "enable_per_channel_scale", "true", "channel_axis", "1", NULL};
+
+static void check_another_run(const char *const *pairs, pal_data *data, const char *const *options)
+{
+    run r = {.method = recipe_with(pairs), .data = data};
+    r.options = options_with(options);
+    assert_ok(pal_model_open(MODEL, &r.model));
+    assert_fails(pal_trainer_new(r.model, r.options, r.method, r.data, &r.trainer),
+                 PAL_ERROR_ARGUMENT, "another run");
+    run_end(&r);
+}
+
 static void resumed(void **state)
 {
     (void)state;
@@ -317,12 +336,78 @@ static void resumed(void **state)
     run r;
     /* Another recipe is another run. */
     const char *const other[] = {"resume", checkpoint, NULL};
-    r = (run){.method = recipe_with(other), .data = open_data("train", "171")};
-    r.options = options_with((const char *const[]){"nbits", "2", NULL});
+    check_another_run(other, open_data("train", "171"), scaled);
+    /* So are as many samples that are others, or that are brought into another form, and scales of
+     * other channels. */
+    const char *const saving[] = {"checkpoint", checkpoint, "checkpoint_steps", "1", NULL};
+    r = (run){.method = recipe_with(saving), .data = open_data("train", "171")};
+    r.options = options_with(scaled);
     assert_ok(pal_model_open(MODEL, &r.model));
-    assert_fails(pal_trainer_new(r.model, r.options, r.method, r.data, &r.trainer),
-                 PAL_ERROR_ARGUMENT, "another run");
+    assert_ok(pal_trainer_new(r.model, r.options, r.method, r.data, &r.trainer));
+    run_steps(&r, 1);
     run_end(&r);
+    check_another_run(other, open_data("test", "171"), scaled);
+    check_another_run(other, open_data_with("train", "171", "0.2"), scaled);
+    check_another_run(other, open_data("train", "171"), scaled_inputs);
+}
+
+static bool count_call(void *user, uint64_t done, uint64_t total, const char *what)
+{
+    (void)done, (void)total, (void)what;
+    ++*(int *)user;
+    return true;
+}
+
+/* What cannot be written is found before the work, not after an epoch of it. */
+static void unwritable(void **state)
+{
+    (void)state;
+    static const char *const options[] = {"checkpoint", "log"};
+    char path[4200];
+    int calls = 0;
+    snprintf(path, sizeof path, "%s/nowhere/file", directory);
+    run sensitive = {.data = open_data("train", "32")};
+    sensitive.options = options_with((const char *const[]){"nbits", "2", NULL});
+    sensitive.method =
+        recipe_with((const char *const[]){"method", "sensitive", "save_sensitivity", path, NULL});
+    assert_ok(pal_model_open(FOLDED_MODEL, &sensitive.model));
+    assert_fails(pal_compress_method(sensitive.model, sensitive.options, sensitive.method,
+                                     sensitive.data, count_call, &calls, NULL),
+                 PAL_ERROR_IO, "nowhere");
+    assert_int_equal(calls, 0);
+    run_end(&sensitive);
+    for (int kind = 0; kind < 2; kind++) {
+        const char *const pairs[] = {options[kind], path, NULL};
+        run r = {.method = recipe_with(pairs), .data = open_data("train", "171")};
+        r.options = options_with((const char *const[]){"nbits", "2", NULL});
+        assert_ok(pal_model_open(MODEL, &r.model));
+        assert_fails(pal_trainer_new(r.model, r.options, r.method, r.data, &r.trainer),
+                     PAL_ERROR_IO, "nowhere");
+        assert_null(r.trainer);
+        run_end(&r);
+    }
+}
+
+/* What training begins with fails for its weights, which is after the files were looked at: none is
+ * left, and one that is there is as it was. */
+static void files_before_work(void **state)
+{
+    (void)state;
+    const char *checkpoint = in("no.checkpoint"), *log = in("no.csv"), *kept = in("kept.csv");
+    write_text(kept, "kept");
+    for (int there = 0; there < 2; there++) {
+        const char *const pairs[] = {"checkpoint", checkpoint, "log", there ? kept : log, NULL};
+        run r = {.method = recipe_with(pairs), .data = open_data("train", "171")};
+        r.options = options_with((const char *const[]){"mode", "uniform", "nbits", "2", NULL});
+        assert_ok(pal_model_open(MODEL, &r.model));
+        assert_fails(pal_trainer_new(r.model, r.options, r.method, r.data, &r.trainer),
+                     PAL_ERROR_UNSUPPORTED, "mode kmeans");
+        run_end(&r);
+    }
+    assert_int_equal(access(checkpoint, F_OK), -1);
+    assert_int_equal(access(log, F_OK), -1);
+    write_text(log, "kept");
+    assert_same_files(kept, log);
 }
 
 /* What the way back computes again leaves the file as it is, and a run may go on with another
@@ -385,9 +470,13 @@ static void refused(void **state)
                  PAL_ERROR_ARGUMENT, "data");
     assert_fails(pal_trainer_new(model, options, method, data, &trainer), PAL_ERROR_ARGUMENT,
                  "flop");
+    assert_ok(pal_method_options_set(method, "augment", "none"));
+    assert_ok(pal_method_options_set(method, "checkpoint_steps", "2"));
+    assert_fails(pal_trainer_new(model, options, method, data, &trainer), PAL_ERROR_ARGUMENT,
+                 "only with checkpoint");
+    assert_ok(pal_method_options_set(method, "checkpoint_steps", "0"));
     pal_options_free(options);
     options = options_with((const char *const[]){"mode", "uniform", "nbits", "2", NULL});
-    assert_ok(pal_method_options_set(method, "augment", "none"));
     assert_fails(pal_trainer_new(model, options, method, data, &trainer), PAL_ERROR_UNSUPPORTED,
                  "mode kmeans");
     assert_null(trainer);
@@ -407,6 +496,8 @@ int main(void)
         cmocka_unit_test(packages),
         cmocka_unit_test(forms),
         cmocka_unit_test(resumed),
+        cmocka_unit_test(unwritable),
+        cmocka_unit_test(files_before_work),
         cmocka_unit_test(not_finite),
         cmocka_unit_test(refused),
         cmocka_unit_test(starts),

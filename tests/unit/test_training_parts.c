@@ -300,8 +300,9 @@ static void logs(void **state)
     assert_ok(training_log_open("", 0, &none));
     assert_ok(training_log_add(&none, &(log_line){0}));
     training_log_close(&none);
-    assert_fails(training_log_open(in("no/../../x/y/z/log.csv"), 0, &none), PAL_ERROR_IO,
-                 "log.csv");
+    /* Below a file nothing can be written. */
+    assert_fails(training_log_open(in("log.csv/log"), 0, &none), PAL_ERROR_IO, "log.csv/log");
+    assert_fails(training_log_check(in("log.csv/log")), PAL_ERROR_IO, "log.csv/log");
 }
 
 int main(void)

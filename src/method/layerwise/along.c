@@ -16,6 +16,7 @@ static pal_status find_uses(calibration *c)
 {
     const graph *graph = c->walk.graph;
     const size_t weights = c->compression->model->weight_count;
+    const target *targets = c->compression->targets;
     size_t *uses = mem_zeroed(weights, sizeof *uses);
     c->consumer = mem_array(graph->value_count, sizeof *c->consumer);
     c->several = mem_zeroed(weights, sizeof *c->several);
@@ -34,10 +35,10 @@ static pal_status find_uses(calibration *c)
             if (c->walk.uses[v] == 1)
                 c->consumer[v] = i;
             if (graph->values[v].weight != GRAPH_NONE)
-                uses[graph->values[v].weight]++;
+                uses[targets[graph->values[v].weight].source]++;
         }
     for (size_t i = 0; i < weights; i++)
-        c->several[i] = uses[i] > 1;
+        c->several[i] = uses[targets[i].source] > 1;
     free(uses);
     return PAL_OK;
 }
@@ -92,14 +93,14 @@ static pal_status visit_layer(calibration *c, size_t i)
     pal_status status = layer_init(w->graph, node, &l);
     if (!status)
         status = walk_run(w, i, 1, RUN_FLOAT, false);
-    const bool own = is_palettized(c, weight) && !c->several[weight] && !c->done[weight];
+    const bool own = is_palettized(c, weight) && !c->several[weight];
     bool scaled = false;
     if (!status && own && c->settings->correct == CORRECT_SCALE && !layer_norm(c, &l))
         status = layer_add_scales(c, &l, &scaled);
     if (!status && own && c->reconstruct)
         status = layer_solve(c, &l, &solved);
     if (!status && solved) {
-        c->done[weight] = true;
+        c->done[c->compression->targets[weight].source] = true;
         c->layers++;
         status = use_palette(c, weight);
     }
@@ -116,12 +117,11 @@ static pal_status walk_along(calibration *c)
     walk *w = &c->walk;
     const graph *graph = w->graph;
     const size_t nodes = graph->main.node_count;
-    const char *reason;
     size_t from = 0; /* the first node that has not run */
     pal_status status = PAL_OK;
     for (size_t i = 0; !status && i < nodes; i++) {
         const graph_node *node = &graph->main.nodes[i];
-        const bool layer = layer_of(graph, node, &reason) && (c->reconstruct || c->correct);
+        const bool layer = layer_of(graph, node) && (c->reconstruct || c->correct);
         const bool norm = c->correct && statistics_adjustable(c, node);
         if (!layer && !norm)
             continue;
@@ -140,10 +140,25 @@ static pal_status walk_along(calibration *c)
     return status ? status : walk_run(w, from, nodes - from, RUN_BOTH, true);
 }
 
+/* Why palettes that nobody could solve are those of K-Means; others have their remark. */
+static void remark_others(calibration *c)
+{
+    const compression *all = c->compression;
+    for (size_t i = 0; i < all->model->weight_count; i++) {
+        target *t = &all->targets[i];
+        if (is_palettized(c, i) && t->source == i && !c->done[i] && !*t->remark)
+            snprintf(t->remark, sizeof t->remark, "K-Means: %s",
+                     c->several[i] ? "used more than once"
+                                   : "no weight of a convolution or matrix product that is "
+                                     "reconstructed");
+    }
+}
+
 pal_status calibrate(calibration *c, score *score)
 {
     compression *all = c->compression;
-    pal_status status = walk_open(all->model, c->data, c->samples, all->thread_count, &c->walk);
+    pal_status status =
+        walk_open(all->model, c->data, c->samples, c->held_back, all->thread_count, &c->walk);
     if (status)
         return status;
     status = find_uses(c);
@@ -152,6 +167,8 @@ pal_status calibrate(calibration *c, score *score)
             status = use_palette(c, i);
     if (!status)
         status = walk_along(c);
+    if (!status && c->reconstruct)
+        remark_others(c);
     if (!status)
         status = score_outputs(c, score);
     walk_close(&c->walk);

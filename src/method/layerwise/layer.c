@@ -10,15 +10,8 @@ static bool is_weight(const graph *graph, const graph_node *node, size_t i)
            graph->values[node->inputs[i]].weight != GRAPH_NONE;
 }
 
-bool layer_of(const graph *graph, const graph_node *node, const char **reason)
+bool layer_of(const graph *graph, const graph_node *node)
 {
-    bool any = false;
-    *reason = NULL;
-    for (size_t i = 0; i < node->input_count; i++)
-        any = any || is_weight(graph, node, i);
-    if (!any)
-        return false;
-    *reason = "its operator is none that is reconstructed";
     if (node->op == OP_CONV || node->op == OP_CONV_TRANSPOSE) {
         const graph_value *x = &graph->values[node->inputs[0]];
         return is_weight(graph, node, 1) && !x->constant;

@@ -20,9 +20,8 @@ typedef struct layer {
     size_t *row_offset, *column_offset;
 } layer;
 
-/* Whether a node is one, by its kind and the place of its constant weight; what is refused has a
- * reason (NULL: it has no weights at all). */
-bool layer_of(const graph *graph, const graph_node *node, const char **reason);
+/* Whether a node is one, by its kind and the place of its constant weight. */
+bool layer_of(const graph *graph, const graph_node *node);
 pal_status layer_init(const graph *graph, const graph_node *node, layer *layer);
 void layer_free(layer *layer);
 

@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "base/scratch.h"
+#include "data/shuffle.h"
 #include "method/layerwise/method.h"
 
 /* The steps, each from the palettes of K-Means. */
@@ -20,6 +22,7 @@ typedef struct course {
     score scores[STAGES];
     bool ran[STAGES];
     stage kept;
+    pal_data *drawn; /* the samples of both, where the data is not in a random order */
 } course;
 
 /* Everything as K-Means leaves it. */
@@ -33,7 +36,7 @@ static pal_status start_again(compression *all)
         t->solved = false;
         t->channel_scale = false;
         if (t->wanted) {
-            *t->plan.remark = 0;
+            *t->remark = 0;
             status = target_allocate(all, i);
         }
     }
@@ -55,7 +58,7 @@ static pal_status run_kmeans(course *course)
 {
     calibration *c = &course->calibration;
     const pal_data *all = c->data;
-    const uint64_t samples = c->samples, held_back = pal_data_count(all) - samples;
+    const uint64_t samples = c->samples, held_back = c->held_back;
     pal_data *part = NULL;
     if (held_back < WALK_MOST_BATCH)
         return run_stage(course, STAGE_KMEANS);
@@ -63,11 +66,13 @@ static pal_status run_kmeans(course *course)
     if (!status) {
         c->data = part;
         c->samples = held_back;
+        c->held_back = 0;
         status = run_stage(course, STAGE_KMEANS);
         course->scores[STAGE_KMEANS].held_back = true;
     }
     c->data = all;
     c->samples = samples;
+    c->held_back = held_back;
     pal_data_free(part);
     return status;
 }
@@ -81,7 +86,7 @@ static void drop_adjustments(compression *all)
             continue;
         scratch_free(t->dense);
         t->dense = NULL;
-        *t->plan.remark = 0;
+        *t->remark = 0;
     }
 }
 
@@ -91,22 +96,22 @@ static pal_status run_all(course *course, bool reconstructs)
 {
     calibration *c = &course->calibration;
     const bool corrects = c->settings->correct != CORRECT_OFF;
+    const stage other = corrects ? STAGE_STATISTICS : STAGE_KMEANS;
     pal_status status = run_kmeans(course);
     if (!status && corrects)
         status = run_stage(course, STAGE_STATISTICS);
-    if (corrects && course->scores[STAGE_STATISTICS].distance < c->settings->enough)
+    if (course->scores[other].distance < c->settings->enough)
         reconstructs = false;
-    const stage best = reconstructs ? STAGE_RECONSTRUCTION : STAGE_STATISTICS;
     if (!status && reconstructs)
         status = run_stage(course, STAGE_RECONSTRUCTION);
-    course->kept = best;
+    course->kept = reconstructs ? STAGE_RECONSTRUCTION : other;
     if (!status && !reconstructs && c->settings->correct == CORRECT_AUTO &&
         course->scores[STAGE_STATISTICS].distance > course->scores[STAGE_KMEANS].distance) {
         course->kept = STAGE_KMEANS;
         drop_adjustments(c->compression);
     }
-    const stage other = corrects ? STAGE_STATISTICS : STAGE_KMEANS;
-    if (status || !reconstructs || course->scores[best].error <= course->scores[other].error)
+    if (status || !reconstructs ||
+        course->scores[STAGE_RECONSTRUCTION].error <= course->scores[other].error)
         return status;
     course->kept = other;
     status = start_again(c->compression);
@@ -140,8 +145,9 @@ static pal_status note_scores(const course *course, pal_report *report)
     return report_add_note(report, text);
 }
 
-static pal_status note_all(const course *course, pal_report *report)
+static pal_status note_all(const void *of, pal_report *report)
 {
+    const course *course = of;
     const calibration *c = &course->calibration;
     char name[200], text[400];
     dataset_sample_name(c->data->set, 0, name, sizeof name);
@@ -166,32 +172,76 @@ static pal_status note_all(const course *course, pal_report *report)
     return report_add_note(report, text);
 }
 
-static course course_of(compression *all, const method_settings *settings, const pal_data *data)
+/* The data's samples have to be in a random order: the first ones of a sorted one are of few
+ * classes. */
+static pal_status course_begin(course *course, compression *all, const method_settings *settings,
+                               const pal_data *data)
 {
-    course course = {.calibration = {.compression = all, .settings = settings, .data = data}};
+    *course = (struct course){.calibration = {.compression = all, .settings = settings}};
+    calibration *c = &course->calibration;
     const uint64_t count = pal_data_count(data);
-    course.calibration.samples =
-        settings->samples && settings->samples < count ? settings->samples : count;
-    return course;
+    c->data = data;
+    c->samples = settings->samples && settings->samples < count ? settings->samples : count;
+    c->held_back = count - c->samples;
+    if (c->held_back > settings->held_back)
+        c->held_back = settings->held_back;
+    if (c->samples == count || dataset_is_shuffled(data->set))
+        return PAL_OK;
+    uint64_t *order = mem_array((size_t)count, sizeof *order);
+    if (!order)
+        return fail_memory("calibration");
+    for (uint64_t i = 0; i < count; i++)
+        order[i] = i;
+    shuffle_numbers(order, count, settings->seed, UINT64_MAX);
+    pal_status status =
+        data_select(data, order, c->samples + c->held_back, settings->seed, &course->drawn);
+    c->data = course->drawn;
+    free(order);
+    return status;
+}
+
+static void course_end(course *course)
+{
+    pal_data_free(course->drawn);
+}
+
+pal_status layerwise_check(const compression *all, const method_settings *settings)
+{
+    pal_status status = PAL_OK;
+    for (size_t i = 0; !status && i < all->model->weight_count; i++) {
+        const target *t = &all->targets[i];
+        if (settings->correct == CORRECT_SCALE && t->wanted && t->source == i &&
+            !t->settings.per_channel_scale && !all->model->weights[i].pruned.mask)
+            status = target_can_scale_channels(all, i);
+    }
+    return status ? fail_context(status, "correct scale") : PAL_OK;
 }
 
 pal_status layerwise_find(compression *all, const method_settings *settings, const pal_data *data)
 {
-    course course = course_of(all, settings, data);
-    return run_all(&course, true);
+    course course;
+    pal_status status = course_begin(&course, all, settings, data);
+    if (!status)
+        status = run_all(&course, true);
+    course_end(&course);
+    return status;
 }
 
 pal_status layerwise_finish(compression *all, const method_settings *settings, const pal_data *data,
                             pal_report **out)
 {
-    course course = course_of(all, settings, data);
-    pal_status status = run_all(&course, settings->method == METHOD_LAYERWISE);
-    if (status) {
+    course course;
+    pal_status status = course_begin(&course, all, settings, data);
+    if (!status)
+        status = run_all(&course, settings->method == METHOD_LAYERWISE);
+    all->note = note_all;
+    all->note_of = &course;
+    if (status)
         compression_abandon(all);
-        return status;
-    }
-    status = compression_end(all, out);
-    return status || !out ? status : note_all(&course, *out);
+    else
+        status = compression_end(all, out);
+    course_end(&course);
+    return status;
 }
 
 pal_status layerwise_compress(pal_model *model, const pal_options *options,
@@ -202,7 +252,9 @@ pal_status layerwise_compress(pal_model *model, const pal_options *options,
     pal_status status = compression_begin(&all);
     if (status)
         return status;
-    status = compression_cluster(&all);
+    status = layerwise_check(&all, settings);
+    if (!status)
+        status = compression_cluster(&all);
     if (!status)
         return layerwise_finish(&all, settings, data, out);
     compression_abandon(&all);

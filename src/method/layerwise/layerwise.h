@@ -30,12 +30,14 @@ typedef struct calibration {
     compression *compression;
     const method_settings *settings;
     const pal_data *data;
-    uint64_t samples; /* to calibrate with; those behind them are held back */
+    uint64_t samples;   /* to calibrate with */
+    uint64_t held_back; /* behind them, only looked at */
     walk walk;
     bool reconstruct, correct;
     size_t *consumer; /* by value: the only node that reads it, GRAPH_NONE if none or several */
-    bool *several;    /* by weight of the model: several values or nodes use it */
-    bool *done;       /* by weight: reconstructed */
+    bool *several;    /* by weight of the model: several values or nodes use it, or one palette is
+                         for it and others that are used */
+    bool *done;       /* by the source of a weight's palette: reconstructed */
     size_t layers;    /* reconstructed */
 } calibration;
 

@@ -15,6 +15,9 @@ static inline bool method_corrects(const method_settings *settings, const pal_da
  * compression that is clustered; it is as clustered as before where that is better. */
 pal_status layerwise_find(compression *all, const method_settings *settings, const pal_data *data);
 
+/* Whether the file can hold what is asked for; for a compression that has begun. */
+pal_status layerwise_check(const compression *all, const method_settings *settings);
+
 /* Goes along the network of a compression that is clustered: with method layerwise every layer is
  * reconstructed; unless `correct` is off statistics and biases follow. Then hands it over to the
  * model, as compression_end() does; the report also tells what each step gave. Frees what `all`

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "method/layerwise/layerwise.h"
+#include "method/loss.h"
 #include "method/loss_output.h"
 
 /* Chunks that are looked at: of the samples held back, or all. */
@@ -27,42 +28,42 @@ static size_t largest(const float *scores, size_t count)
     return best;
 }
 
-/* The classes of an output that has a score for each of them, for each sample; 0 of another. */
-static size_t classes_of(const walk *w, size_t value)
+/* The scores of classes that an output holds for each sample; false for another one. */
+static bool scores_of(const walk *w, size_t value, loss *out)
 {
     const graph_value *v = &w->graph->values[value];
-    const size_t classes = w->batch ? (size_t)graph_elements(v) / w->batch : 0;
-    const bool scores = v->rank > 1 && (size_t)v->shape[0] == w->batch && classes > 1 &&
-                        (size_t)v->shape[v->rank - 1] == classes;
-    return scores ? classes : 0;
+    pal_tensor output = {.name = v->name, .rank = v->rank};
+    memcpy(output.shape, v->shape, sizeof output.shape);
+    return v->rank > 1 && (size_t)v->shape[0] == w->batch &&
+           loss_for(&output, loss_scores_of(w->graph, value), 0, out) == PAL_OK &&
+           out->kind == LOSS_CLASSES && out->classes > 1;
 }
 
-/* By the first output of numbers. */
-static void find_distance(const walk *w, size_t value, score *score)
+/* By the first output of numbers, the mean over samples and places. */
+static double divergence(const walk *w, size_t value, const loss *of)
 {
-    const size_t classes = classes_of(w, value);
-    const score_kind kind = loss_scores_of(w->graph, value);
     size_t first, end;
+    uint64_t places = 0;
     double sum = 0;
     chunks_of(w, &first, &end);
-    for (size_t chunk = first; classes && chunk < end; chunk++)
-        for (size_t s = 0; s < walk_count(w, chunk); s++)
-            sum += scores_divergence(
-                kind, walk_values(w, NETWORK_FLOAT, chunk, value) + s * classes,
-                walk_values(w, NETWORK_COMPRESSED, chunk, value) + s * classes, classes);
-    score->distance = classes ? sum / (double)score->samples : -1;
+    for (size_t chunk = first; chunk < end; chunk++) {
+        const float *was = walk_values(w, NETWORK_FLOAT, chunk, value);
+        const float *is = walk_values(w, NETWORK_COMPRESSED, chunk, value);
+        for (size_t p = 0; p < walk_count(w, chunk) * of->places; p++)
+            sum += scores_divergence(of->scores, was + p * of->classes, is + p * of->classes,
+                                     of->classes);
+        places += walk_count(w, chunk) * of->places;
+    }
+    return sum / (double)places;
 }
 
-/* Of the first output of numbers, if it is a score for each class. */
-static void count_labels(const calibration *c, size_t value, score *score)
+/* Of the first output of numbers, if it is one score for each class. */
+static void count_labels(const calibration *c, size_t value, size_t classes, score *score)
 {
     const walk *w = &c->walk;
     const uint64_t offset = w->held_back ? w->samples : 0;
-    const size_t classes = classes_of(w, value);
     size_t first, end;
     uint64_t right[2] = {0};
-    if (!classes)
-        return;
     chunks_of(w, &first, &end);
     for (size_t chunk = first; chunk < end; chunk++)
         for (size_t s = 0; s < walk_count(w, chunk); s++) {
@@ -84,7 +85,8 @@ pal_status score_outputs(const calibration *c, score *score)
     const graph *graph = w->graph;
     double error = 0, energy = 0;
     size_t first, end;
-    bool seen = false;
+    loss of;
+    bool seen = false, scores = false;
     *score = (struct score){.held_back = w->held_back > 0,
                             .samples = w->held_back ? w->held_back : w->samples};
     chunks_of(w, &first, &end);
@@ -92,9 +94,10 @@ pal_status score_outputs(const calibration *c, score *score)
         const size_t value = graph->main.outputs[i];
         if (graph->values[value].type != GRAPH_FLOAT || graph->values[value].constant)
             continue;
-        if (!seen) {
-            count_labels(c, value, score);
-            find_distance(w, value, score);
+        if (!seen && (scores = scores_of(w, value, &of))) {
+            score->distance = divergence(w, value, &of);
+            if (of.places == 1)
+                count_labels(c, value, of.classes, score);
         }
         seen = true;
         for (size_t chunk = first; chunk < end; chunk++) {
@@ -108,7 +111,7 @@ pal_status score_outputs(const calibration *c, score *score)
         }
     }
     score->error = energy > 0 ? sqrt(error / energy) : error > 0 ? INFINITY : 0;
-    if (!seen || score->distance < 0)
+    if (!scores)
         score->distance = score->error;
     return PAL_OK;
 }

@@ -98,7 +98,7 @@ static bool fits(const task *t)
 
 static void remark(task *t, const char *text)
 {
-    snprintf(t->target->plan.remark, sizeof t->target->plan.remark, "%s", text);
+    snprintf(t->target->remark, sizeof t->target->remark, "%s", text);
 }
 
 /* ---------------------------------------------------------------- what is aimed at */

@@ -165,6 +165,15 @@ static size_t better_batch(const walk *w, size_t batch)
     return fit >= batch ? batch : fit ? (size_t)fit : 1;
 }
 
+/* The values of a batch, which may be smaller than a chunk: its last sample is repeated then. */
+static void fill(unsigned char *to, size_t bytes, const pal_tensor *from, size_t batch)
+{
+    const size_t sample = bytes / batch, have = sample * (size_t)from->shape[0];
+    memcpy(to, from->data, have < bytes ? have : bytes);
+    for (size_t at = have; at < bytes; at += sample)
+        memcpy(to + at, (const unsigned char *)from->data + have - sample, sample);
+}
+
 /* The samples of a part of the data, in chunks from `chunk` on; `batch` has the first ones. */
 static pal_status read_chunks(walk *w, feed *feed, feed_batch *batch, size_t chunk)
 {
@@ -177,7 +186,7 @@ static pal_status read_chunks(walk *w, feed *feed, feed_batch *batch, size_t chu
                 continue;
             if (!(*to = allocate(w, bytes)))
                 return fail_memory("calibration");
-            memcpy(*to, batch->inputs[i].data, bytes);
+            fill(*to, bytes, &batch->inputs[i], w->batch);
             walk_rest(w, chunk, value);
         }
         status = feed_next(feed, batch);
@@ -205,7 +214,7 @@ static void close_part(pal_data *part, feed *feed)
     pal_data_free(part);
 }
 
-/* Held-back samples come in batches of the same size; fewer than a batch are passed over. */
+/* Held-back samples come in batches of the same size, or in a single smaller one. */
 static pal_status read_held_back(walk *w, const pal_data *data)
 {
     pal_data *part = NULL;
@@ -213,12 +222,8 @@ static pal_status read_held_back(walk *w, const pal_data *data)
     feed_batch batch;
     pal_status status =
         open_part(w, data, w->samples, w->held_back, w->batch, &part, &feed, &batch);
-    if (!status && (size_t)batch.inputs[0].shape[0] == w->batch) {
+    if (!status)
         status = read_chunks(w, feed, &batch, w->chunks);
-    } else {
-        w->held_back = 0;
-        w->all_chunks = w->chunks;
-    }
     close_part(part, feed);
     return status;
 }
@@ -268,11 +273,14 @@ static pal_status try_batch(walk *w, pal_model *model, const pal_data *data, siz
     return status;
 }
 
-pal_status walk_open(pal_model *model, const pal_data *data, uint64_t samples, int threads, walk *w)
+pal_status walk_open(pal_model *model, const pal_data *data, uint64_t samples, uint64_t held_back,
+                     int threads, walk *w)
 {
     size_t better = MOST_BATCH;
-    *w = (walk){.threads = threads, .samples = samples, .threads_before = engine_set_threads(1)};
-    w->held_back = pal_data_count(data) - samples;
+    *w = (walk){.threads = threads,
+                .samples = samples,
+                .held_back = held_back,
+                .threads_before = engine_set_threads(1)};
     pal_status status = pal_session_open(model, 1, &w->session);
     if (!status)
         status = try_batch(w, model, data, MOST_BATCH, &better);

@@ -38,11 +38,10 @@ typedef struct walk {
     bool mapped;   /* activations are too many for memory */
 } walk;
 
-/* Samples of the data behind the first `samples` are held back. On failure nothing is left to
- * close.
- */
-pal_status walk_open(pal_model *model, const pal_data *data, uint64_t samples, int threads,
-                     walk *walk);
+/* The data's first `samples` count; behind them are those held back. On failure nothing is left to
+ * close. */
+pal_status walk_open(pal_model *model, const pal_data *data, uint64_t samples, uint64_t held_back,
+                     int threads, walk *walk);
 void walk_close(walk *walk);
 
 /* The compressed network has these values in the place of a constant. */

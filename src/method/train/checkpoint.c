@@ -13,7 +13,7 @@ typedef struct header {
 } header;
 
 static const char magic[8] = {'P', 'A', 'L', 'T', 'R', 'A', 'I', 'N'};
-enum { VERSION = 1 };
+enum { VERSION = 2 };
 
 uint64_t checkpoint_sum(uint64_t sum, const void *data, size_t bytes)
 {

@@ -29,6 +29,8 @@ pal_status network_open(pal_model *model, const char *output, int threads, netwo
 void network_free(network *it)
 {
     gradients_free(it->student);
+    graph_free(it->source);
+    fixed_free(&it->fixed);
     pal_session_free(it->teacher);
     objective_free(&it->objective);
     answers_free(&it->answers);
@@ -57,8 +59,21 @@ static pal_status find_objective(network *it, int64_t batch, const recipe *recip
     return it->targets ? PAL_OK : fail_memory("training");
 }
 
-pal_status network_plan(network *it, const feed *feed, const bool *changes, const recipe *recipe,
-                        uint64_t seed)
+/* The model with the palettes of what does not change. */
+static pal_status make_source(network *it, const compression *c, const bool *changes)
+{
+    pal_status status = PAL_OK;
+    for (size_t w = 0; !status && w < it->model->weight_count; w++)
+        if (!changes[w] && c->targets[w].wanted)
+            status = fixed_take(&it->fixed, c, w);
+    if (status || !it->fixed.any)
+        return status;
+    status = graph_lower(it->model, &it->source);
+    return status ? status : fixed_show(&it->fixed, it->source);
+}
+
+pal_status network_plan(network *it, const feed *feed, const compression *compression,
+                        const bool *changes, const recipe *recipe, uint64_t seed)
 {
     size_t count;
     const pal_tensor *inputs = feed_inputs(feed, &count);
@@ -75,11 +90,32 @@ pal_status network_plan(network *it, const feed *feed, const bool *changes, cons
                                       .training = true,
                                       .seed = seed,
                                       .recompute = recipe->recompute};
-    pal_status status = gradients_new(session_graph(it->teacher), &options, &it->student);
+    pal_status status = make_source(it, compression, changes);
+    if (!status)
+        status = gradients_new(it->source ? it->source : session_graph(it->teacher), &options,
+                               &it->student);
     if (!status)
         status = find_objective(it, shapes[0][0], recipe);
     free(shapes);
     it->asks_teacher = recipe->distill > 0;
+    return status;
+}
+
+pal_status network_fix_variables(network *it, const compression *compression,
+                                 const parameters *parameters)
+{
+    pal_status status = PAL_OK;
+    for (size_t i = 0; !status && i < gradients_variable_count(it->student); i++) {
+        const gradient_variable *variable = gradients_variable(it->student, i);
+        bool trained = false;
+        for (size_t p = 0; !trained && p < parameters->count; p++)
+            trained = parameters->list[p].weight == variable->weight;
+        if (!trained)
+            status = fixed_take(&it->fixed, compression, variable->weight);
+        if (!trained && !status && it->fixed.any && it->fixed.values[variable->weight])
+            memcpy(variable->values, it->fixed.values[variable->weight],
+                   (size_t)variable->elements * sizeof *variable->values);
+    }
     return status;
 }
 
@@ -179,21 +215,6 @@ pal_status network_learn(network *it, const feed_batch *batch, double samples, d
 
 /* ---------------------------------------------------------------- scoring */
 
-static pal_status set_weight(graph *graph, size_t weight, const float *values)
-{
-    for (size_t v = 0; v < graph->value_count; v++) {
-        const graph_tensor *old = graph->values[v].constant;
-        if (graph->values[v].weight != weight || !old)
-            continue;
-        const graph_tensor *tensor =
-            graph_add_view(graph, GRAPH_FLOAT, old->rank, old->shape, values);
-        if (!tensor)
-            return PAL_ERROR_MEMORY;
-        graph_set_constant(graph, v, tensor);
-    }
-    return PAL_OK;
-}
-
 /* A session of the model with the values of training in it. */
 static pal_status open_trained(const network *it, const parameters *parameters,
                                const statistics *statistics, pal_session **out)
@@ -202,13 +223,14 @@ static pal_status open_trained(const network *it, const parameters *parameters,
     pal_status status = graph_lower(it->model, &graph);
     if (status)
         return status;
+    status = fixed_show(&it->fixed, graph);
     for (size_t i = 0; !status && i < parameters->count; i++)
-        status = set_weight(graph, parameters->list[i].weight, parameters->list[i].variable);
+        status = fixed_set_weight(graph, parameters->list[i].weight, parameters->list[i].variable);
     for (size_t i = 0; !status && i < statistics->count; i++) {
         const norm_statistics *norm = &statistics->norms[i];
-        status = set_weight(graph, norm->mean_weight, norm->mean);
+        status = fixed_set_weight(graph, norm->mean_weight, norm->mean);
         if (!status)
-            status = set_weight(graph, norm->variance_weight, norm->variance);
+            status = fixed_set_weight(graph, norm->variance_weight, norm->variance);
     }
     if (status) {
         graph_free(graph);
@@ -252,7 +274,6 @@ static pal_status score_batch(network *it, pal_session *student, const feed_batc
         const size_t best = best_of(own, width);
         to->labelled = to->labelled || targets;
         to->top1 += targets && (int64_t)best == targets[0];
-        to->agreement += its && best == best_of(its, width);
     }
     return status;
 }
@@ -280,7 +301,6 @@ pal_status network_evaluate(network *it, feed *feed, const parameters *parameter
     score.loss /= samples;
     score.distance /= samples;
     score.top1 *= 100 / samples;
-    score.agreement *= 100 / samples;
     const double variance = score.labelled ? score.top1 * (100 - score.top1)
                                            : squares / samples - score.loss * score.loss;
     score.quality = score.labelled ? score.top1 : -score.loss;

@@ -6,6 +6,7 @@
 #include "engine/gradient.h"
 #include "method/feed.h"
 #include "method/train/answers.h"
+#include "method/train/fixed.h"
 #include "method/train/objective.h"
 #include "method/train/parameters.h"
 #include "method/train/statistics.h"
@@ -17,6 +18,8 @@ typedef struct network {
     bool asks_teacher;
     answers answers; /* of the teacher, to samples of training; empty where these are augmented */
     gradients *student;
+    graph *source; /* what the student is made of, where that is not the teacher's graph */
+    fixed fixed;   /* what both the student and the network that is scored have in place of it */
     size_t output; /* its number */
     objective objective;
     int64_t *targets; /* of a sample */
@@ -25,9 +28,12 @@ typedef struct network {
 /* The model as it was opened: the teacher, and what batches must look like. */
 pal_status network_open(pal_model *model, const char *output, int threads, network *out);
 /* Plans training for batches as the feed gives them; `changes`: by weight, whether it is trained.
- */
-pal_status network_plan(network *it, const feed *feed, const bool *changes, const recipe *recipe,
-                        uint64_t seed);
+ * Of others the network has the palettes that the compression has for them. */
+pal_status network_plan(network *it, const feed *feed, const compression *compression,
+                        const bool *changes, const recipe *recipe, uint64_t seed);
+/* The same for variables of the plan that are no parameters, since no gradient comes to them. */
+pal_status network_fix_variables(network *it, const compression *compression,
+                                 const parameters *parameters);
 /* Samples of `training`, which the feed brings, are the same in every epoch, so that the teacher is
  * asked once for each. */
 pal_status network_remember(network *it, const feed *feed, const pal_data *training);
@@ -43,10 +49,9 @@ typedef struct network_score {
     double loss;     /* mean */
     double distance; /* from the float model, see objective_distance(); NaN where it is not asked */
     bool labelled;
-    double top1;      /* percent */
-    double agreement; /* percent of samples with the float model's best class; 0 without classes */
-    double quality;   /* top1 where labelled, else minus the loss */
-    double chance;    /* the standard deviation of that, as the mean of so many samples */
+    double top1;    /* percent */
+    double quality; /* top1 where labelled, else minus the loss */
+    double chance;  /* the standard deviation of that, as the mean of so many samples */
 } network_score;
 
 /* Scores what the parameters' variables and the statistics are now, as the file will compute it, on

@@ -104,6 +104,19 @@ static size_t find_shared(const parameters *it, size_t i)
     return i;
 }
 
+/* Whether the file has one palette for this weight and for a parameter that is there. */
+static bool has_palette_of_another(const parameters *it, const gradient_variable *variable)
+{
+    const target *targets = it->compression->targets;
+    const size_t weight = variable->weight;
+    for (size_t i = 0; targets[weight].wanted && i < it->count; i++) {
+        const size_t other = it->list[i].weight;
+        if (targets[other].wanted && targets[other].source == targets[weight].source)
+            return true;
+    }
+    return false;
+}
+
 static pal_status parameter_new(parameters *it, const gradient_variable *variable, weight_role role,
                                 const recipe *recipe, size_t micro_batches)
 {
@@ -197,9 +210,12 @@ pal_status parameters_new(const compression *compression, const gradients *gradi
     pal_status status = it.list && it.workspaces ? PAL_OK : fail_memory("training");
     for (int t = 0; !status && t < it.threads; t++)
         status = dkm_workspace_new(&it.workspaces[t]);
-    for (size_t i = 0; !status && i < most; i++) {
-        const gradient_variable *variable = gradients_variable(gradients, i);
-        if (variable->gradient)
+    /* What no gradient comes to is one only if it shares the values of another. */
+    for (size_t i = 0; !status && i < 2 * most; i++) {
+        const gradient_variable *variable = gradients_variable(gradients, i % most);
+        const bool wanted = i < most ? variable->gradient != NULL
+                                     : !variable->gradient && has_palette_of_another(&it, variable);
+        if (wanted)
             status = parameter_new(&it, variable, roles[variable->weight], recipe, micro_batches);
     }
     if (!status && !it.count)
@@ -244,7 +260,7 @@ void parameters_gather(parameters *it, bool first)
 {
     for (size_t i = 0; i < it->count; i++) {
         parameter *p = &it->list[i], *to = &it->list[p->shares];
-        if (p != to)
+        if (p != to && p->gradient)
             add(to->gradient, p->gradient, p->elements);
     }
     for (size_t i = 0; i < it->count; i++) {
@@ -297,13 +313,4 @@ void parameters_update(parameters *it, const recipe *recipe, double lr, uint64_t
         if (p != first && !first->layer)
             memcpy(p->variable, first->values, (size_t)p->elements * sizeof *p->variable);
     }
-}
-
-uint64_t parameters_own_bytes(const parameters *it)
-{
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < it->count; i++)
-        if (it->list[i].layer)
-            bytes += it->list[i].elements * sizeof(float);
-    return bytes;
 }

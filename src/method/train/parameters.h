@@ -14,7 +14,8 @@ typedef struct parameter {
     weight_role role;
     uint64_t elements;
     float *variable; /* what the network computes with; the plan's memory */
-    float *gradient; /* of that, after the way back; the plan's memory, free to be written */
+    float *gradient; /* of that, after the way back; the plan's memory, free to be written; NULL
+                        where none comes to a weight that shares another's values */
     float *values;   /* what is trained: the variable itself, or memory of its own if palettized */
     float *sum;      /* of the gradients of micro-batches; NULL if there is one */
     float *slots[OPTIMIZER_MOST_SLOTS];
@@ -31,8 +32,9 @@ typedef struct parameters {
     int threads;
 } parameters;
 
-/* Of the variables in the plan: those that the loss depends on. Palettized ones
- * begin with the palettes that the compression has, others as it adjusted them. */
+/* Of the variables in the plan: those that the loss depends on, and those that have a palette in
+ * common with them. Palettized ones begin with the palettes that the compression has, others as it
+ * adjusted them. */
 pal_status parameters_new(const compression *compression, const gradients *gradients,
                           const weight_role *roles, const recipe *recipe, size_t micro_batches,
                           parameters *out);
@@ -49,8 +51,5 @@ double parameters_norm(const parameters *it);
 /* One step; gradients are multiplied by `scale` before. */
 void parameters_update(parameters *it, const recipe *recipe, double lr, uint64_t step,
                        double scale);
-
-/* Bytes that palettizing takes beyond a plain step: the weights behind the layers. */
-uint64_t parameters_own_bytes(const parameters *it);
 
 #endif

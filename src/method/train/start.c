@@ -74,13 +74,14 @@ static pal_status reconstruct(compression *c, const method_settings *settings,
     pal_data *samples = NULL;
     own.method = METHOD_LAYERWISE;
     own.samples = SAMPLES;
+    own.held_back = HELD_BACK;
     own.correct = CORRECT_ON;
     pal_status status = take_samples(training, SAMPLES + HELD_BACK, &samples);
     if (!status)
         status = layerwise_find(c, &own, samples);
     for (size_t i = 0; i < c->model->weight_count; i++)
         if (c->targets[i].wanted)
-            *c->targets[i].plan.remark = 0;
+            *c->targets[i].remark = 0;
     pal_data_free(samples);
     return status;
 }
@@ -123,7 +124,7 @@ void start_drop_fixed(compression *c, const weight_role *roles, const statistics
             continue;
         scratch_free(t->dense);
         t->dense = NULL;
-        *t->plan.remark = 0;
+        *t->remark = 0;
     }
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "engine/engine.h"
@@ -25,8 +26,23 @@ static double now(void)
 
 /* ---------------------------------------------------------------- prepare */
 
-/* Which weights change: those that training may change, as far as they are finite, and all that
- * are palettized. */
+/* A palettized constant that was never trained changes all the same if the file has its palette
+ * for a weight that does, too. */
+static void follow_palettes(const compression *c, weight_role *roles)
+{
+    const size_t count = c->model->weight_count;
+    for (size_t w = 0; w < count; w++) {
+        weight_role *shared = &roles[c->targets[w].source];
+        if (c->targets[w].wanted && roles[w] != ROLE_FIXED && *shared != ROLE_FACTOR)
+            *shared = roles[w];
+    }
+    for (size_t w = 0; w < count; w++)
+        if (c->targets[w].wanted && roles[w] == ROLE_FIXED)
+            roles[w] = roles[c->targets[w].source];
+}
+
+/* Which weights change: those that training may change, as far as they are finite. Of others that
+ * are palettized the network has the palettes. */
 static pal_status plan_network(pal_trainer *it, weight_role **roles)
 {
     const pal_model *model = it->compression.model;
@@ -35,10 +51,13 @@ static pal_status plan_network(pal_trainer *it, weight_role **roles)
     pal_status status = changes && *roles ? PAL_OK : fail_memory("training");
     if (!status)
         status = trainable_roles(model, session_graph(it->network.teacher), *roles);
+    if (!status)
+        follow_palettes(&it->compression, *roles);
     for (size_t w = 0; !status && w < model->weight_count; w++)
         changes[w] = (*roles)[w] != ROLE_FIXED;
     if (!status)
-        status = network_plan(&it->network, it->feed, changes, &it->recipe, it->seed);
+        status =
+            network_plan(&it->network, it->feed, &it->compression, changes, &it->recipe, it->seed);
     free(changes);
     return status;
 }
@@ -105,11 +124,23 @@ static pal_status keep_start(pal_trainer *it)
     return status;
 }
 
+/* Files that cannot be written are found before the work that they are for. */
+static pal_status check_outputs(const recipe *recipe)
+{
+    if (recipe->checkpoint_steps && !*recipe->checkpoint)
+        return fail(PAL_ERROR_ARGUMENT,
+                    "checkpoint_steps: only with checkpoint, the file to write");
+    pal_status status = *recipe->checkpoint ? stage_check_file(recipe->checkpoint) : PAL_OK;
+    return status ? status : training_log_check(recipe->log);
+}
+
 static pal_status prepare(pal_trainer *it, const method_settings *method, const pal_data *data)
 {
     weight_role *roles = NULL;
     const char *output = *method->output ? method->output : NULL;
     pal_status status = augmentation_parse(it->recipe.augment, &it->augmentation);
+    if (!status)
+        status = check_outputs(&it->recipe);
     if (!status)
         status =
             samples_split(data, it->recipe.validation, it->seed, &it->training, &it->held_back);
@@ -133,6 +164,8 @@ static pal_status prepare(pal_trainer *it, const method_settings *method, const 
         status = parameters_new(&it->compression, it->network.student, roles, &it->recipe,
                                 it->micro_batches, &it->parameters);
     }
+    if (!status)
+        status = network_fix_variables(&it->network, &it->compression, &it->parameters);
     if (!status)
         status = result_new(&it->parameters, &it->statistics, &it->best);
     if (!status)
@@ -365,8 +398,9 @@ pal_status pal_trainer_step(pal_trainer *it, pal_training *out)
 /* ---------------------------------------------------------------- finish */
 
 /* Which of the networks that were scored has been written. */
-static pal_status note_best(const pal_trainer *it, pal_report *report)
+static pal_status note_best(const void *of, pal_report *report)
 {
+    const pal_trainer *it = of;
     char text[160];
     if (!it->held_back)
         return PAL_OK;
@@ -405,12 +439,9 @@ pal_status pal_trainer_finish(pal_trainer *it, pal_report **report)
     if (status)
         return status;
     it->compressing = false;
-    status = compression_end(&it->compression, report);
-    if (!status && report && (status = note_best(it, *report))) {
-        pal_report_free(*report);
-        *report = NULL;
-    }
-    return status;
+    it->compression.note = note_best;
+    it->compression.note_of = it;
+    return compression_end(&it->compression, report);
 }
 
 uint64_t pal_trainer_best_step(const pal_trainer *it)

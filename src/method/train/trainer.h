@@ -5,6 +5,7 @@
  *   samples.c        which samples are trained on, and which are held back
  *   start.c          palettes that training begins with, and weights that belong to them
  *   network.c        the network that is trained, and the float one that it learns from
+ *   fixed.c          palettized weights that training does not change
  *   answers.c        what the float one said of each sample
  *   objective.c      the loss
  *   trainable.c      which weights may change
@@ -46,6 +47,7 @@ struct pal_trainer {
     size_t centroid_count;
     double started; /* of the steps that this process has made */
     uint64_t started_step;
+    uint64_t data_sum;   /* of the data that is trained on, for checkpoints */
     uint64_t saved_step; /* that the checkpoint holds; UINT64_MAX: there is none */
 };
 
@@ -55,7 +57,7 @@ pal_status train(pal_model *model, const pal_options *options, const pal_method_
 
 /* ---------------------------------------------------------------- trainer_state.c */
 
-/* Room for the centroids of all layers. */
+/* Room for the centroids of all layers, and what tells the run's data from other data. */
 pal_status trainer_state_new(pal_trainer *it);
 /* Writes recipe.checkpoint. */
 pal_status trainer_save(pal_trainer *it);

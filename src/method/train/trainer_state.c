@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "data/dataset_order.h"
 #include "method/train/checkpoint.h"
 #include "method/train/trainer.h"
 
@@ -85,8 +86,45 @@ static size_t centroids_of(const dkm *layer)
     return config->groups * config->clusters * config->dim;
 }
 
+/* Which samples there are, in which order, with which labels; and the values of the first ones, as
+ * the model gets them. */
+static pal_status sum_data(pal_trainer *it)
+{
+    const dataset *set = it->training->set;
+    const uint64_t count = dataset_count(set), all = dataset_source_count(set);
+    uint64_t *order = mem_array((size_t)count, sizeof *order);
+    feed_batch batch;
+    if (!order)
+        return fail_memory("training");
+    dataset_order(set, 0, order);
+    uint64_t sum = checkpoint_sum(0, &all, sizeof all);
+    sum = checkpoint_sum(sum, order, (size_t)count * sizeof *order);
+    free(order);
+    for (uint64_t i = 0; i < count; i++) {
+        const int64_t label = dataset_label(set, i);
+        sum = checkpoint_sum(sum, &label, sizeof label);
+    }
+    pal_status status = feed_begin(it->feed, 0, 0, NULL);
+    if (!status)
+        status = feed_next(it->feed, &batch);
+    for (size_t i = 0; !status && i < batch.input_count; i++) {
+        const pal_tensor *input = &batch.inputs[i];
+        size_t bytes = pal_dtype_bits(input->dtype) / 8;
+        for (size_t d = 0; d < input->rank; d++)
+            bytes *= (size_t)input->shape[d];
+        sum = checkpoint_sum(sum, input->data, bytes);
+    }
+    it->data_sum = sum;
+    return status;
+}
+
 pal_status trainer_state_new(pal_trainer *it)
 {
+    if (*it->recipe.checkpoint || *it->recipe.resume) {
+        pal_status status = sum_data(it);
+        if (status)
+            return status;
+    }
     it->centroid_count = 0;
     for (size_t i = 0; i < it->parameters.count; i++)
         if (it->parameters.list[i].layer)
@@ -153,7 +191,7 @@ static uint64_t fingerprint(const pal_trainer *it)
                               (double)r->iterations,
                               (double)pal_data_count(it->training),
                               (double)it->network.output};
-    uint64_t sum = checkpoint_sum(0, numbers, sizeof numbers);
+    uint64_t sum = checkpoint_sum(it->data_sum, numbers, sizeof numbers);
     sum = checkpoint_sum(sum, r->augment, strlen(r->augment));
     for (size_t i = 0; i < it->parameters.count; i++) {
         const parameter *p = &it->parameters.list[i];
@@ -162,6 +200,7 @@ static uint64_t fingerprint(const pal_trainer *it)
         const double form[] = {t->wanted,
                                t->nbits,
                                (double)t->plan.groups,
+                               (double)t->plan.axis,
                                (double)t->settings.cluster_dim,
                                t->settings.lut_dtype,
                                t->settings.per_channel_scale};

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -30,6 +31,21 @@ static pal_status keep_lines(training_log *log, uint64_t from)
     }
     if (keep < 0 || fseek(log->file, keep, SEEK_SET) || ftruncate(fileno(log->file), keep))
         return fail_errno(log->path, "cannot continue the log");
+    return PAL_OK;
+}
+
+pal_status training_log_check(const char *path)
+{
+    struct stat info;
+    const bool there = stat(path, &info) == 0;
+    if (!*path || (there && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)))
+        return PAL_OK; /* a pipe would notice */
+    FILE *file = fopen(path, "a");
+    if (!file)
+        return fail_errno(path, "cannot write");
+    fclose(file);
+    if (!there)
+        unlink(path);
     return PAL_OK;
 }
 

@@ -23,6 +23,8 @@ typedef struct log_line {
  * goes on adds to the file that is there: lines from step `from` on that an interrupted run may
  * have left are dropped. */
 pal_status training_log_open(const char *path, uint64_t from, training_log *out);
+/* Whether it could be opened; a file that is there stays as it is, and none is left otherwise. */
+pal_status training_log_check(const char *path);
 pal_status training_log_add(training_log *log, const log_line *line);
 void training_log_close(training_log *log);
 
