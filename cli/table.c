@@ -254,6 +254,8 @@ void print_score(FILE *out, const pal_score *score, uint64_t peak_bytes)
         fprintf(out, "psnr          %8.2f dB\n", score->psnr);
     if (score->compared && score->classes)
         fprintf(out, "KL divergence %8.5f nats\n", score->kl_divergence);
+    if (!score->labelled && !score->compared)
+        fprintf(out, "the data has no labels: give --reference to compare with another model\n");
     fprintf(out, "\n%llu samples, %.1f a second, %.2f s; peak memory %s\n",
             (unsigned long long)score->samples,
             score->seconds > 0 ? (double)score->samples / score->seconds : 0.0, score->seconds,
