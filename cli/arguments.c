@@ -87,45 +87,6 @@ int flag_number(const arguments *arguments, const char *name, long least, long *
     return 0;
 }
 
-/* "group_size" for "group-size". */
-static bool option_name(const char *given, size_t length, char *out, size_t size)
-{
-    if (length >= size)
-        return false;
-    memcpy(out, given, length);
-    out[length] = 0;
-    for (char *c = out; *c; c++)
-        *c = *c == '-' ? '_' : *c;
-    return true;
-}
-
-static bool is_library_option(const command *command, const char *name)
-{
-    const pal_option *option;
-    for (size_t i = 0; command->library_options && (option = pal_option_get(i)); i++)
-        if (strcmp(option->name, name) == 0)
-            return true;
-    return false;
-}
-
-static bool is_data_option(const command *command, const char *name)
-{
-    const pal_data_option *option;
-    for (size_t i = 0; command->data_options && (option = pal_data_option_get(i)); i++)
-        if (strcmp(option->name, name) == 0)
-            return true;
-    return false;
-}
-
-static bool is_method_option(const command *command, const char *name)
-{
-    const pal_method_option *option;
-    for (size_t i = 0; command->method_options && (option = pal_method_option_get(i)); i++)
-        if (strcmp(option->name, name) == 0)
-            return true;
-    return false;
-}
-
 /* "--group-sise" is perhaps --group-size. */
 static int complain_unknown(const command *command, const char *text, const char *name,
                             size_t length)
@@ -139,6 +100,31 @@ static int complain_unknown(const command *command, const char *text, const char
     return complain(command, "unknown option %s", text);
 }
 
+static pal_status set_option(arguments *out, const command_option *option, const char *value)
+{
+    switch (option->source) {
+    case SOURCE_LIBRARY: return pal_options_set(out->options, option->name, value);
+    case SOURCE_METHOD: return pal_method_options_set(out->method_options, option->name, value);
+    case SOURCE_DATA:
+    case SOURCE_COMMAND: break;
+    }
+    if (!*out->data_option)
+        snprintf(out->data_option, sizeof out->data_option, "%s", option->name);
+    return pal_data_options_set(out->data_options, option->name, value);
+}
+
+static bool may_lack_value(const flag *flag)
+{
+    return flag && flag->argument && *flag->argument == '[';
+}
+
+/* Whether a word is the value of a flag that may lack one: no model has such a name. */
+static bool is_json_path(const char *word)
+{
+    const size_t length = strlen(word);
+    return strcmp(word, "-") == 0 || (length > 5 && strcmp(word + length - 5, ".json") == 0);
+}
+
 /* One "--name", "--name=value", "--name value", "-l" or "-l value"; *i moves past a value taken. */
 static int parse_option(const command *command, int argc, char **argv, int *i, arguments *out)
 {
@@ -150,15 +136,17 @@ static int parse_option(const command *command, int argc, char **argv, int *i, a
     if (!is_long && name[1])
         value = name + 1;
     const flag *flag = find_flag(command, name, length, is_long ? 0 : *name);
-    char option[64];
-    const bool named = !flag && is_long && option_name(name, length, option, sizeof option);
-    const bool library = named && is_library_option(command, option);
-    const bool method = named && !library && is_method_option(command, option);
-    if (!flag && !library && !method && !(named && is_data_option(command, option)))
+    command_option option = {.source = SOURCE_COMMAND};
+    if (!flag && (!is_long || !command_option_find(command, name, length, &option) ||
+                  option.source == SOURCE_COMMAND))
         return complain_unknown(command, text, name, length);
     if (flag && !flag->argument) {
         if (value)
             return complain(command, "--%s takes no value", flag->name);
+        set_flag(out, flag, "");
+        return 0;
+    }
+    if (!value && may_lack_value(flag) && (*i + 1 >= argc || !is_json_path(argv[*i + 1]))) {
         set_flag(out, flag, "");
         return 0;
     }
@@ -167,38 +155,35 @@ static int parse_option(const command *command, int argc, char **argv, int *i, a
             return complain(command, "%s needs a value", text);
         value = argv[++*i];
     }
-    if (flag) {
+    if (flag)
         set_flag(out, flag, value);
-        return 0;
-    }
-    if (library  ? pal_options_set(out->options, option, value)
-        : method ? pal_method_options_set(out->method_options, option, value)
-                 : pal_data_options_set(out->data_options, option, value))
+    else if (set_option(out, &option, value))
         return complain(command, "%s", pal_error_message());
     return 0;
 }
 
-/* Loads the file of --config before anything else, so that options on the command line hold against
- * it wherever they stand. */
+/* Loads the file of --config, the last of several, before anything else, so that options on the
+ * command line hold against it wherever they stand. */
 static pal_status load_config(const command *command, int argc, char **argv, pal_options *options)
 {
     static const char name[] = "--config";
+    const char *path = NULL;
     for (int i = 0; i < argc && find_flag(command, "config", 6, 0); i++) {
-        const char *path = NULL;
         if (strcmp(argv[i], "--") == 0)
             break;
         if (strcmp(argv[i], name) == 0 && i + 1 < argc)
             path = argv[i + 1];
         else if (strncmp(argv[i], name, sizeof name - 1) == 0 && argv[i][sizeof name - 1] == '=')
             path = argv[i] + sizeof name;
-        if (path)
-            return pal_options_load(options, path);
     }
-    return PAL_OK;
+    return path ? pal_options_load(options, path) : PAL_OK;
 }
 
-static int check_inputs(const command *command, const char *const *inputs, size_t count)
+static int check_inputs(const arguments *arguments)
 {
+    const command *command = arguments->command;
+    const char *const *inputs = arguments->inputs;
+    const size_t count = arguments->input_count;
     const size_t least = command->inputs == INPUTS_AT_LEAST_ONE  ? 1
                          : command->inputs == INPUTS_AT_MOST_ONE ? 0
                                                                  : (size_t)command->inputs;
@@ -207,6 +192,11 @@ static int check_inputs(const command *command, const char *const *inputs, size_
                                                                 : (size_t)command->inputs;
     if (count < least)
         return complain(command, count ? "no second input file" : "no input file");
+    for (const flag *flag = command->flags; count > most && flag->name; flag++)
+        if (may_lack_value(flag) && flag_value(arguments, flag->name))
+            return complain(command,
+                            "%s is one input too many; if it is for --%s, give it as --%s=%s",
+                            inputs[most], flag->name, flag->name, inputs[most]);
     if (count > most)
         return complain(command, "%s is one input too many", inputs[most]);
     return 0;
@@ -248,7 +238,7 @@ int arguments_parse(const command *command, int argc, char **argv, arguments *ou
     }
     if (code || flag_value(out, "print-config"))
         return code;
-    if ((code = check_inputs(command, out->inputs, out->input_count)))
+    if ((code = check_inputs(out)))
         return code;
     const char *needed = command->needs ? flag_value(out, command->needs) : "given";
     if (!needed || !*needed)

@@ -18,9 +18,11 @@ enum {
 
 /* An option of the command itself, as opposed to those of the library. */
 typedef struct flag {
-    const char *name;     /* "output" */
-    char letter;          /* 'o', or 0 */
-    const char *argument; /* placeholder, or NULL if it takes none */
+    const char *name; /* "output" */
+    char letter;      /* 'o', or 0 */
+    /* Placeholder, or the words to choose from; NULL if it takes none. In brackets: it may be left
+     * out, and a word that follows is one only if it is "-" or ends in ".json". */
+    const char *argument;
     const char *help;
 } flag;
 
@@ -47,6 +49,7 @@ struct arguments {
     const char **inputs; /* NULL after the last */
     size_t input_count;
     const char *values[MAX_FLAGS]; /* by flag of the command; "" for those without an argument */
+    char data_option[64];          /* the first option of data that was given, as it is typed */
     pal_options *options;
     pal_data_options *data_options;
     pal_method_options *method_options;
@@ -107,6 +110,11 @@ typedef struct command_option {
 /* The i-th option of a command: those of the library, its own, those of methods, those of data.
  * False past the last. */
 bool command_option_get(const command *command, size_t i, command_option *out);
+/* The option of that name, of so many characters, in which "_" counts as "-". */
+bool command_option_find(const command *command, const char *name, size_t length,
+                         command_option *out);
+/* Writes the words of "a|b|c" with something else between them. */
+void print_choices(FILE *out, const char *choices, const char *between);
 /* Whether its argument is a path. */
 bool command_option_is_path(const command_option *option);
 
@@ -126,6 +134,18 @@ typedef struct suggestion {
 
 suggestion suggestion_begin(const char *given, size_t length);
 void suggestion_offer(suggestion *suggestion, const char *word);
+
+/* ---------------------------------------------------------------- paths.c */
+
+/* Whether two paths name one file, or would if it existed. */
+bool same_file(const char *a, const char *b);
+/* Refuses to write a file over another one of the command, and "-" where a file is needed. Returns
+ * 0 or an exit code. */
+int check_paths(const arguments *arguments);
+/* Whether what the command will write can be written, asked before long work: the model, if it
+ * writes one (otherwise NULL), and what --json and --report name. Leaves everything as it is.
+ * Returns 0 or an exit code. */
+int check_outputs(const arguments *arguments, const pal_model *model);
 
 /* ---------------------------------------------------------------- messages */
 
@@ -165,14 +185,18 @@ uint64_t peak_bytes(void);
 
 /* Of the file that was written, and of the one before. */
 typedef struct held_back {
-    bool scored, compared; /* there are such samples; the original is still there */
+    pal_data *samples; /* NULL: there are none */
+    pal_model *model;  /* the original, opened before the output may have taken its place */
     pal_score written, original;
 } held_back;
 
-/* Reads the output again and scores it on what its method held back of the data. Returns 0 or an
- * exit code. */
-int score_held_back(const arguments *arguments, const pal_data *data, held_back *out);
-void print_held_back(FILE *out, const held_back *score);
+/* Makes ready to score the output on what its method holds back of the data, which must outlive
+ * that. Returns 0 or an exit code; either way held_back_close() gives back what there is. */
+int held_back_open(const arguments *arguments, const pal_data *data, held_back *out);
+/* Reads the output again and scores it. Returns 0 or an exit code. */
+int held_back_score(const arguments *arguments, held_back *held_back);
+void held_back_print(FILE *out, const held_back *held_back);
+void held_back_close(held_back *held_back);
 
 /* ---------------------------------------------------------------- manual.c */
 

@@ -26,6 +26,7 @@ static void from_flag(const flag *flag, command_option *out)
     set_name(out, flag->name);
     out->letter = flag->letter;
     out->argument = flag->argument;
+    out->choices = flag->argument && strchr(flag->argument, '|') ? flag->argument : NULL;
     out->help = flag->help;
 }
 
@@ -65,6 +66,30 @@ bool command_option_get(const command *command, size_t i, command_option *out)
         if (i-- == 0)
             return from_data(pal_data_option_get(k), out), true;
     return false;
+}
+
+bool command_option_find(const command *command, const char *name, size_t length,
+                         command_option *out)
+{
+    for (size_t i = 0; command_option_get(command, i, out); i++) {
+        size_t n = 0;
+        while (n < length && out->name[n] &&
+               (out->name[n] == name[n] || (out->name[n] == '-' && name[n] == '_')))
+            n++;
+        if (n == length && !out->name[n])
+            return true;
+    }
+    return false;
+}
+
+void print_choices(FILE *out, const char *choices, const char *between)
+{
+    for (const char *c = choices; *c; c++) {
+        if (*c == '|')
+            fputs(between, out);
+        else
+            fputc(*c, out);
+    }
 }
 
 bool command_option_is_path(const command_option *option)

@@ -19,12 +19,6 @@ static void print_summary(FILE *out, const char *text, const char *special, cons
     }
 }
 
-static void print_words(FILE *out, const char *choices)
-{
-    for (const char *c = choices; *c; c++)
-        fputc(*c == '|' ? ' ' : *c, out);
-}
-
 static void print_command_names(FILE *out)
 {
     for (const command *const *c = commands; *c; c++)
@@ -39,7 +33,7 @@ static void print_bash_command(FILE *out, const command *command)
     for (size_t i = 0; command_option_get(command, i, &option); i++)
         if (option.choices) {
             fprintf(out, "    %s:--%s) words='", command->name, option.name);
-            print_words(out, option.choices);
+            print_choices(out, option.choices, " ");
             fputs("' ;;\n", out);
         } else if (option.argument) {
             fprintf(out, "    %s:--%s", command->name, option.name);
@@ -59,6 +53,10 @@ static void print_bash(FILE *out)
           "_palettize()\n{\n"
           "    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} words\n"
           "    COMPREPLY=()\n"
+          /* bash takes --name=value for three words */
+          "    if [[ $current == = ]]; then\n        current=\n"
+          "    elif [[ $previous == = ]] && ((COMP_CWORD > 2)); then\n"
+          "        previous=${COMP_WORDS[COMP_CWORD-2]}\n    fi\n"
           "    if ((COMP_CWORD == 1)); then\n"
           "        COMPREPLY=($(compgen -W '",
           out);
@@ -68,8 +66,14 @@ static void print_bash(FILE *out)
           out);
     for (const command *const *c = commands; *c; c++)
         print_bash_command(out, *c);
+    fprintf(out,
+            "    *) return ;;\n    esac\n"
+            "    if [[ ${COMP_WORDS[1]} == %s && $words == --* && $current != -* ]]; then\n"
+            "        words='",
+            command_help.name);
+    print_command_names(out);
     /* Names of files are what bash completes where the answer is empty. */
-    fputs("    *) return ;;\n    esac\n"
+    fputs("'\n    fi\n"
           "    if [[ $words != --* || $current == -* ]]; then\n"
           "        COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n    fi\n"
           "}\ncomplete -o default -F _palettize palettize\n",
@@ -92,10 +96,11 @@ static void print_zsh_option(FILE *out, const command_option *option)
     fputc(']', out);
     if (option->choices) {
         fprintf(out, ":%s:(", option->name);
-        print_words(out, option->choices);
+        print_choices(out, option->choices, " ");
         fputc(')', out);
     } else if (option->argument) {
-        fprintf(out, ":%s:%s", option->argument, command_option_is_path(option) ? "_files" : " ");
+        fprintf(out, "%s:%s:%s", *option->argument == '[' ? ":" : "", option->argument,
+                command_option_is_path(option) ? "_files" : " ");
     }
     fputc('\'', out);
 }
@@ -119,7 +124,14 @@ static void print_zsh(FILE *out)
                 (*c)->name);
         for (size_t i = 0; command_option_get(*c, i, &option); i++)
             print_zsh_option(out, &option);
-        fputs(" \\\n      '*:file:_files' ;;\n", out);
+        fputs(" \\\n      ", out);
+        if (*c == &command_help) {
+            fputs("'1:command:(", out);
+            print_command_names(out);
+            fputs(")' ;;\n", out);
+        } else {
+            fputs("'*:file:_files' ;;\n", out);
+        }
     }
     fputs("  esac\n}\n_palettize \"$@\"\n", out);
 }
@@ -134,9 +146,9 @@ static void print_fish_option(FILE *out, const command *command, const command_o
     fprintf(out, " -l %s", option->name);
     if (option->choices) {
         fputs(" -x -a '", out);
-        print_words(out, option->choices);
+        print_choices(out, option->choices, " ");
         fputc('\'', out);
-    } else if (option->argument) {
+    } else if (option->argument && *option->argument != '[') {
         fputs(command_option_is_path(option) ? " -r" : " -x", out);
     }
     fputs(" -d '", out);
@@ -151,10 +163,17 @@ static void print_fish(FILE *out)
     for (const command *const *c = commands; *c; c++) {
         fprintf(out, "complete -c palettize -n __fish_use_subcommand -f -a %s -d '", (*c)->name);
         print_summary(out, (*c)->summary, "\\", "\\'");
-        fputs("'\n", out);
+        fprintf(out,
+                "'\ncomplete -c palettize -n '__fish_seen_subcommand_from %s' -s h -l help "
+                "-d 'explain the command'\n",
+                (*c)->name);
         for (size_t i = 0; command_option_get(*c, i, &option); i++)
             print_fish_option(out, *c, &option);
     }
+    fprintf(out, "complete -c palettize -n '__fish_seen_subcommand_from %s' -f -a '",
+            command_help.name);
+    print_command_names(out);
+    fputs("'\n", out);
 }
 
 bool print_completions(FILE *out, const char *shell)

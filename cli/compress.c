@@ -1,5 +1,6 @@
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "cli.h"
 
@@ -38,28 +39,53 @@ static bool wants_pictures(const arguments *arguments)
 }
 
 static int finish(const arguments *arguments, pal_model *model, const pal_report *report,
-                  const pal_data *data, const observed *observed, uint64_t bytes, double started)
+                  held_back *held_back, const observed *observed, uint64_t bytes, double started)
 {
     const totals totals = {"compressed", pal_model_bytes(model), bytes, now_seconds() - started};
-    held_back held_back;
-    int code = score_held_back(arguments, data, &held_back);
+    int code = held_back_score(arguments, held_back);
     if (!code && wants_table(arguments)) {
         code = print_report(stdout, report, &totals);
-        print_held_back(stdout, &held_back);
-        if (data)
+        held_back_print(stdout, held_back);
+        if (flag_value(arguments, "data"))
             printf("peak memory %.1f MiB\n", (double)peak_bytes() / 0x1p20);
     }
     if (code || !wants_pictures(arguments))
         return code;
     json_t *json = json_from_run(arguments, model, report, observed, &totals);
-    if (held_back.scored)
-        json_object_set_new(json, "held_back", json_from_score(&held_back.written, peak_bytes()));
+    if (held_back->samples)
+        json_put(json, "held_back", json_from_score(&held_back->written, peak_bytes()));
     if (flag_value(arguments, "json"))
         code = json_write(json_incref(json), flag_value(arguments, "json"));
     if (!code && flag_value(arguments, "report"))
         code = write_report(json_incref(json), flag_value(arguments, "report"));
     json_decref(json);
     return code;
+}
+
+/* Without data, options of data say nothing, and those of methods only some. Methods that need data
+ * tell so themselves. */
+static int check_without_data(const arguments *arguments)
+{
+    static const char *const of_weights_alone[] = {
+        "method", "correct", "load_sensitivity", "save_sensitivity", "shrinkage", "outliers", NULL};
+    const pal_method_options *options = arguments->method_options;
+    const pal_method_option *option;
+    if (*arguments->data_option)
+        return say_error("--%s says how data is read, and there is none: give it with --data",
+                         arguments->data_option),
+               EXIT_BAD_USAGE;
+    if (strcasecmp(pal_method_options_value(options, "method"), "kmeans") != 0 &&
+        !pal_method_options_given(options, "load_sensitivity"))
+        return 0;
+    for (size_t i = 0; (option = pal_method_option_get(i)); i++) {
+        size_t k = 0;
+        while (of_weights_alone[k] && strcmp(of_weights_alone[k], option->name) != 0)
+            k++;
+        if (pal_method_options_given(options, option->name) && !of_weights_alone[k])
+            return say_error("%s is of no use without data: give it with --data", option->name),
+                   EXIT_BAD_USAGE;
+    }
+    return 0;
 }
 
 /* Options of another method than the one that is used are most likely a mistake. */
@@ -77,7 +103,7 @@ static int check_method(const arguments *arguments)
         return say_error("method %s takes no data; choose one that does with --method",
                          pal_method_options_value(arguments->method_options, "method")),
                EXIT_BAD_USAGE;
-    return 0;
+    return flag_value(arguments, "data") ? 0 : check_without_data(arguments);
 }
 
 static int run(const arguments *arguments)
@@ -89,6 +115,7 @@ static int run(const arguments *arguments)
     pal_data *data = NULL;
     pal_report *report = NULL;
     observed observed = {0};
+    held_back held_back = {0};
     progress progress;
     uint64_t bytes = 0;
     int code = check_method(arguments);
@@ -97,10 +124,14 @@ static int run(const arguments *arguments)
     pal_status status = pal_options_check(arguments->options);
     if (!status)
         status = pal_model_open(arguments->inputs[0], &model);
-    if (!status && flag_value(arguments, "data"))
+    if (!status)
+        code = check_outputs(arguments, model);
+    if (!status && !code && flag_value(arguments, "data"))
         status = pal_method_data_open(flag_value(arguments, "data"), arguments->data_options,
                                       arguments->method_options, &data);
-    if (!status && wants_pictures(arguments))
+    if (!status && !code)
+        code = held_back_open(arguments, data, &held_back);
+    if (!status && !code && wants_pictures(arguments))
         code = observe(model, arguments->options, &observed);
     watch_interrupts();
     progress_start(&progress, flag_value(arguments, "quiet"));
@@ -113,7 +144,8 @@ static int run(const arguments *arguments)
     if (status)
         code = report_failure(status);
     else if (!code)
-        code = finish(arguments, model, report, data, &observed, bytes, started);
+        code = finish(arguments, model, report, &held_back, &observed, bytes, started);
+    held_back_close(&held_back);
     observed_free(&observed);
     pal_report_free(report);
     pal_data_free(data);

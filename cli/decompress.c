@@ -16,18 +16,18 @@ static int run(const arguments *arguments)
     progress progress;
     uint64_t bytes = 0;
     pal_status status = pal_model_open(arguments->inputs[0], &model);
-    if (!status) {
+    int code = status ? 0 : check_outputs(arguments, model);
+    if (!status && !code) {
         watch_interrupts();
         progress_start(&progress, flag_value(arguments, "quiet"));
         status = pal_decompress(model, progress_update, &progress, &report);
         progress_stop(&progress);
     }
-    if (!status)
+    if (!status && !code)
         status = pal_model_save(model, flag_value(arguments, "output"), &bytes);
-    int code = 0;
     if (status) {
         code = report_failure(status);
-    } else {
+    } else if (!code) {
         const totals totals = {"decompressed", pal_model_bytes(model), bytes,
                                now_seconds() - started};
         if (wants_table(arguments))

@@ -32,7 +32,9 @@ static int run(const arguments *arguments)
     pal_score_options options;
     pal_score score;
     progress progress;
-    int code = open_data(arguments, &data, &options);
+    int code = check_outputs(arguments, NULL);
+    if (!code)
+        code = open_data(arguments, &data, &options);
     if (code)
         return code;
     pal_status status = pal_model_open(arguments->inputs[0], &model);

@@ -1,8 +1,12 @@
+#include <string.h>
+
 #include "cli.h"
 
 static const flag flags[] = {
     CONFIG_FLAGS,
-    {"json", 0, NULL, "Write JSON instead of a table."},
+    {"json", 0, "[FILE]",
+     "Write JSON to standard output in the place of the table; or, with a FILE, to that as well. A "
+     "FILE whose name does not end in .json is given as --json=FILE."},
     {0},
 };
 
@@ -12,13 +16,15 @@ static int run(const arguments *arguments)
         return print_config(arguments);
     pal_model *model = NULL;
     int code = 0;
+    const char *json = flag_value(arguments, "json");
+    const bool to_stdout = json && (!*json || strcmp(json, "-") == 0);
     pal_status status = pal_model_open(arguments->inputs[0], &model);
     if (status)
         code = report_failure(status);
-    else if (flag_value(arguments, "json"))
-        code = json_write(json_from_model(model, arguments->options), "-");
-    else
+    else if (!to_stdout)
         code = print_weights(stdout, model, arguments->options);
+    if (!status && !code && json)
+        code = json_write(json_from_model(model, arguments->options), to_stdout ? "-" : json);
     pal_model_free(model);
     return code;
 }

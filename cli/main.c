@@ -29,8 +29,8 @@ static int complain_unknown(const char *name)
 
 static const flag help_flags[] = {
     {"man", 0, NULL, "Write the manual page in the language of man(7)."},
-    {"completions", 0, "SHELL",
-     "Write completions for a shell: bash, zsh or fish. (Installed with the command.)"},
+    {"completions", 0, "bash|zsh|fish",
+     "Write completions for a shell. (Installed with the command.)"},
     {"markdown", 0, NULL, "Write the reference of the options of palettization in Markdown."},
     {0},
 };
@@ -90,6 +90,8 @@ int main(int argc, char **argv)
     arguments arguments;
     bool done = false;
     int code = arguments_parse(command, argc - 2, argv + 2, &arguments, &done);
+    if (!code && !done && !flag_value(&arguments, "print-config"))
+        code = check_paths(&arguments);
     if (!code && !done && flag_value(&arguments, "data"))
         wait_briefly(argv);
     if (!code && !done)

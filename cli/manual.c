@@ -63,7 +63,8 @@ void print_overview(FILE *out)
     for (const command *const *c = commands; *c; c++)
         fprintf(out, "  %-12s%s\n", (*c)->name, (*c)->summary);
     fputs("\npalettize COMMAND --help tells more. palettize --version prints the version.\n"
-          "Exit status: 0 done; 1 bad input, or it could not be read or written; 2 wrong usage.\n",
+          "Exit status: 0 done; 1 bad input, or it could not be read or written; 2 wrong usage;\n"
+          "130 interrupted.\n",
           out);
 }
 

@@ -27,22 +27,12 @@ static const char INTRODUCTION[] =
     "\n"
     "A weight that an option cannot apply to is left as it is, and the report says why.\n";
 
-static void print_words(FILE *out, const char *choices)
-{
-    for (const char *c = choices; *c; c++) {
-        if (*c == '|')
-            fputs("`, `", out);
-        else
-            fputc(*c, out);
-    }
-}
-
 static void print_values(FILE *out, const pal_option *option)
 {
     fputs("- values: ", out);
     if (option->choices) {
         fputc('`', out);
-        print_words(out, option->choices);
+        print_choices(out, option->choices, "`, `");
         fputc('`', out);
     } else if (option->type == PAL_OPTION_TABLE) {
         fputs("the path of a `.npy` file, or a list of numbers", out);
@@ -67,7 +57,7 @@ static void print_method_reference(FILE *out)
         fprintf(out, "\n## %s\n\n", option->name);
         if (option->choices) {
             fputs("- values: `", out);
-            print_words(out, option->choices);
+            print_choices(out, option->choices, "`, `");
             fputs("`\n", out);
         }
         if (option->default_value)

@@ -232,7 +232,6 @@ static bool read_settings(keeper *memory, const json_t *from, page_run *to)
 
 bool run_from_json(keeper *memory, const json_t *json, const char *path, page_run *run)
 {
-    const json_t *score = json_object_get(json, "score");
     *run = (page_run){.model = string_or(json, "model", path),
                       .output = string_or(json, "output", path),
                       .method = string_or(json, "method", "kmeans"),
@@ -240,8 +239,9 @@ bool run_from_json(keeper *memory, const json_t *json, const char *path, page_ru
                       .bytes_after = json_number_of(json, "bytes_after"),
                       .seconds = json_number_of(json, "seconds"),
                       .peak_bytes = json_number_of(json, "peak_bytes"),
-                      .score = score_from_json(score ? score : json_object_get(json, "held_back")),
-                      .score_before = score_from_json(json_object_get(json, "score_before"))};
+                      .score = score_from_json(json_object_get(json, "score")),
+                      .score_before = score_from_json(json_object_get(json, "score_before")),
+                      .held_back = score_from_json(json_object_get(json, "held_back"))};
     return read_settings(memory, json_object_get(json, "options"), run) &&
            read_weights(memory, json_object_get(json, "weights"), run) &&
            read_training(memory, json_object_get(json, "training"), &run->training);

@@ -1,5 +1,4 @@
 /* Gathers runs, their scores and their logs of training for a page. */
-#define _XOPEN_SOURCE 700 /* realpath */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -130,17 +129,6 @@ int report_runs_add_file(report_runs *runs, const char *path)
 
 /* ---------------------------------------------------------------- putting together */
 
-static bool same_file(const char *a, const char *b)
-{
-    if (strcmp(a, b) == 0)
-        return true;
-    char *real_a = realpath(a, NULL), *real_b = realpath(b, NULL);
-    const bool same = real_a && real_b && strcmp(real_a, real_b) == 0;
-    free(real_a);
-    free(real_b);
-    return same;
-}
-
 /* A score belongs to the runs that wrote that model, or began with it. */
 static int place_scores(report_runs *runs)
 {
@@ -181,12 +169,6 @@ static double channels_together(const page_run *run)
     return most;
 }
 
-static const char *last_part(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
-}
-
 /* Runs that differ in their bits alone make one line: it is named after method and groups, and the
  * model where there are several. */
 static bool name_series(report_runs *runs)
@@ -199,7 +181,7 @@ static bool name_series(report_runs *runs)
         page_run *run = &runs->entries[i].shown;
         const char *mode = setting(run, "mode", "kmeans");
         const bool plain = strcmp(run->method, "kmeans") == 0;
-        const char *model = several ? last_part(run->model) : "";
+        const char *model = several ? path_name(run->model) : "";
         const double together = channels_together(run);
         char groups[32] = "";
         if (together > 0)

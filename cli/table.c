@@ -256,6 +256,8 @@ void print_score(FILE *out, const pal_score *score, uint64_t peak_bytes)
         fprintf(out, "KL divergence %8.5f nats\n", score->kl_divergence);
     if (score->nan_samples)
         fprintf(out, "NaN in the output of %llu samples\n", (unsigned long long)score->nan_samples);
+    if (!score->labelled && !score->compared)
+        fprintf(out, "the data has no labels: give --reference to compare with another model\n");
     fprintf(out, "\n%llu samples, %.1f a second, %.2f s; peak memory %s\n",
             (unsigned long long)score->samples,
             score->seconds > 0 ? (double)score->samples / score->seconds : 0.0, score->seconds,

@@ -18,7 +18,7 @@
  *     pal_options_free(options);
  *     pal_model_free(model);
  *
- * Conventions, true of every function here:
+ * Conventions, true of every function here unless it says otherwise:
  *
  * Errors. A function that can fail returns a pal_status; PAL_OK is 0. What went wrong, in one line
  * that names the file, the place and the reason, is in pal_error_message() of the same thread.
@@ -30,7 +30,10 @@
  * came from and lives as long as that object, or until the next call that changes it.
  *
  * Threads. Different objects may be used in different threads at once. One object must not be
- * used by two threads at once. Results do not depend on the number of threads, to the last bit.
+ * used by two threads at once. What is written does not depend on the number of threads, to the
+ * last bit, but for what training gives (pal_trainer) and, of models so large that there is memory
+ * for one replica only, sensitivities. Outputs of running models, and scores, may differ in their
+ * last digits: a long sum that threads share is taken in another order.
  *
  * Memory. Failed allocations are reported as PAL_ERROR_MEMORY; nothing exits or aborts.
  *
@@ -289,6 +292,11 @@ PAL_API pal_status pal_model_luts(const pal_model *model, size_t i, float **valu
  * disk, and renamed; what stood there before stays until then. An existing directory that is no
  * model package is never replaced. If `bytes` is not NULL it receives the size written. */
 PAL_API pal_status pal_model_save(pal_model *model, const char *path, uint64_t *bytes);
+
+/* Whether pal_model_save() could begin to write there: that the place exists, lets files be made,
+ * and holds nothing that would not be replaced. Nothing is left behind, and what is there stays as
+ * it is. To be asked before long work. */
+PAL_API pal_status pal_model_check_destination(const pal_model *model, const char *path);
 
 /* ---------------------------------------------------------------- compressing */
 

@@ -32,7 +32,7 @@ echo "The original and the compressed file are run on 2,000 test images:"
 echo
 for scored in "$model" "$out/4bit.mlpackage"; do
     echo "\$ palettize eval $scored --data $example/data --split test --mean 0.2860 --std 0.3530"
-    "$palettize" eval "$scored" --data $example/data --split test --mean 0.2860 --std 0.3530 2>/dev/null
+    "$palettize" eval "$scored" --data $example/data --split test --mean 0.2860 --std 0.3530
     echo
 done
 echo "Every method at several bit widths (the original has $(score "$model") %). Sensitive and layer-wise"

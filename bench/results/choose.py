@@ -101,9 +101,10 @@ def ratio_of(options, widths):
 def sizes_of(options, widths):
     with tempfile.TemporaryDirectory() as folder:
         config, report = Path(folder) / "config.yaml", Path(folder) / "report.json"
+        output = Path(folder) / f"out{Path(options.model).suffix}"
         config.write_text(text_of(options.nbits, widths, "") + "\n")
         subprocess.run(
-            [options.command, "compress", options.model, "-o", Path(folder) / "out.mlpackage",
+            [options.command, "compress", options.model, "-o", output,
              "--config", config, "--json", report, "--quiet"], check=True)
         run = json.loads(report.read_text())
         return run["bytes_before"], run["bytes_after"]

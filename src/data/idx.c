@@ -210,18 +210,35 @@ static pal_status find_labels(const char *images, char **out)
 
 typedef struct choice {
     const char *split;
-    char *name;     /* the first file that fits */
-    bool ambiguous; /* another one does as well, and is not the same packed */
-    char others[256];
+    char *name;      /* the first file that fits */
+    bool ambiguous;  /* another one does as well, and is not the same packed */
+    char words[256]; /* that tell the files apart: "test, train" */
 } choice;
+
+/* Adds what split takes for a file of images: its name up to "images", and test for MNIST's t10k. A
+ * file and the same packed, which follows it, have one word. */
+static void add_word(choice *choice, const char *name)
+{
+    size_t end, n = stem_length(name, &end);
+    if (n > 0 && name[n - 1] == '-')
+        n--;
+    const bool test = n == 4 && memcmp(name, "t10k", 4) == 0;
+    const char *word = test ? "test" : name;
+    n = test ? 4 : n;
+    const size_t used = strlen(choice->words);
+    const bool known = used >= n && memcmp(choice->words + used - n, word, n) == 0 &&
+                       (used == n || choice->words[used - n - 1] == ' ');
+    if (n > 0 && !known)
+        snprintf(choice->words + used, sizeof choice->words - used, "%s%.*s", used ? ", " : "",
+                 (int)n, word);
+}
 
 static pal_status consider(void *user, const char *name)
 {
     choice *choice = user;
     if (!is_idx_name(name) || file_is_hidden(name))
         return PAL_OK;
-    const size_t used = strlen(choice->others);
-    snprintf(choice->others + used, sizeof choice->others - used, "%s%s", used ? ", " : "", name);
+    add_word(choice, name);
     if (*choice->split && !is_split(name, choice->split))
         return PAL_OK;
     if (!choice->name) {
@@ -247,11 +264,11 @@ static pal_status choose_file(const char *folder, const char *split, char **out)
     choice choice = {.split = split};
     pal_status status = directory_walk(folder, consider, &choice);
     if (!status && choice.ambiguous)
-        status = fail(PAL_ERROR_ARGUMENT, "%s: say with split which to take of %s", folder,
-                      choice.others);
+        status = fail(PAL_ERROR_ARGUMENT, "%s: say with --split which to take of %s", folder,
+                      choice.words);
     if (!status && !choice.name)
         status =
-            fail(PAL_ERROR_ARGUMENT, "%s: no split %s; there are %s", folder, split, choice.others);
+            fail(PAL_ERROR_ARGUMENT, "%s: no split %s; there are %s", folder, split, choice.words);
     if (!status) {
         *out = path_join(folder, choice.name);
         if (!*out)

@@ -155,7 +155,8 @@ static pal_status choose_split(files *files, const char *split)
     if (!splits)
         return PAL_OK;
     list_folders(files, folders, sizeof folders);
-    return fail(PAL_ERROR_ARGUMENT, "%s: say with split which to take of %s", files->path, folders);
+    return fail(PAL_ERROR_ARGUMENT, "%s: say with --split which to take of %s", files->path,
+                folders);
 }
 
 /* A tar of a folder holds the folder, rather than what is in it. */

@@ -72,6 +72,8 @@ typedef struct format {
     pal_status (*replace)(pal_model *model, const replacement *list, size_t count);
     /* A hint that the stored values of a weight are not needed soon. */
     void (*release)(const pal_model *model, size_t weight);
+    /* Refuses a path that save() would not write to; leaves nothing there. */
+    pal_status (*check_destination)(const pal_model *model, const char *path);
     pal_status (*save)(pal_model *model, const char *path, uint64_t *bytes);
 } format;
 

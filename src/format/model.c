@@ -102,6 +102,13 @@ pal_status pal_model_save(pal_model *model, const char *path, uint64_t *bytes)
     return status;
 }
 
+pal_status pal_model_check_destination(const pal_model *model, const char *path)
+{
+    if (!model || !path || !*path)
+        return fail(PAL_ERROR_ARGUMENT, "pal_model_check_destination: no model or no path");
+    return model->format->check_destination(model, path);
+}
+
 const char *pal_storage_name(pal_storage storage)
 {
     switch (storage) {

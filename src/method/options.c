@@ -64,7 +64,7 @@ static const pal_option table[] = {
      "other matrices. Formats that tell how a weight is used palettize them always."},
     {"threads", PAL_OPTION_INTEGER, "0", 0, 1024, NULL, "K",
      "Threads to work with; 0 takes as many as there are processors. The output does not depend on "
-     "it."},
+     "it, except that of method dkm and, of the very largest models, of method sensitive."},
 };
 
 enum {

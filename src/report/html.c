@@ -70,12 +70,6 @@ void html_name(file_writer *out, const char *text)
     html_put(out, "</bdi>");
 }
 
-const char *path_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
-}
-
 /* ---------------------------------------------------------------- numbers */
 
 void html_bytes(file_writer *out, double bytes)

@@ -25,7 +25,4 @@ void html_short(file_writer *out, double value);
 /* "0.31 s", "4 min 12 s" */
 void html_seconds(file_writer *out, double seconds);
 
-/* The part of a path after its last slash. */
-const char *path_name(const char *path);
-
 #endif

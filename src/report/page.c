@@ -11,6 +11,12 @@
 #include "report/sections.h"
 #include "report/style.h"
 
+const char *path_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
 /* ---------------------------------------------------------------- size against accuracy */
 
 /* What runs are compared by: the first of these that at least two of them have. */
@@ -256,6 +262,15 @@ static pal_status put_page(file_writer *out, const page_run *runs, size_t count)
                 pal_version());
     html_put(out, page_script);
     html_put(out, "</script></body></html>\n");
+    return status;
+}
+
+pal_status page_check(const char *path)
+{
+    staged_output stage;
+    const pal_status status = stage_file(&stage, path);
+    if (!status)
+        stage_abandon(&stage);
     return status;
 }
 

@@ -72,11 +72,18 @@ typedef struct page_run {
     size_t setting_count;
     double bytes_before, bytes_after, seconds, peak_bytes;
     page_score score, score_before;
+    page_score held_back; /* of what is written, on samples of the training data: other samples than
+                             those of the scores, so not to be compared with them */
     const page_weight *weights;
     size_t weight_count;
     page_training training; /* points 0: none */
 } page_run;
 
+/* The part of a path after its last slash. */
+const char *path_name(const char *path);
+
+/* Whether page_write() could begin to write there. Leaves nothing behind. */
+pal_status page_check(const char *path);
 /* Writes the page; the file appears complete or not at all. */
 pal_status page_write(const char *path, const page_run *runs, size_t count);
 

@@ -129,6 +129,19 @@ static void show_accuracy(file_writer *out, const page_run *run)
     }
 }
 
+static void show_held_back(file_writer *out, const page_score *score)
+{
+    const bool labelled = !isnan(score->top1);
+    const double percent = labelled ? score->top1 : score->agreement;
+    if (!score->known || isnan(percent))
+        return;
+    tile_begin(out, labelled ? "accuracy (top-1)" : "same class as the original");
+    html_decimals(out, percent, 2);
+    html_format(out, "&nbsp;%%</b><small>held back from training, %.0f samples</small>",
+                score->samples);
+    tile_end(out);
+}
+
 static void show_tiles(file_writer *out, const page_run *run)
 {
     double elements_bits = 0, before = 0, worst = INFINITY;
@@ -148,6 +161,7 @@ static void show_tiles(file_writer *out, const page_run *run)
     }
     html_put(out, "<div class=\"tiles\">");
     show_accuracy(out, run);
+    show_held_back(out, &run->held_back);
     tile_begin(out, "weights palettized");
     html_format(out, "%zu of %zu</b><small>", palettized, run->weight_count);
     if (palettized && elements_bits > 0)

@@ -33,6 +33,13 @@ class CompletionsTest(InteropTest):
         self.assertEqual(self.offered("compress", "-o", ""), [], "a file")
         self.assertIn("--data", self.offered("eval", "--"))
         self.assertNotIn("--nbits", self.offered("eval", "--"))
+        self.assertEqual(self.offered("help", "co"), ["compress", "compare"])
+        self.assertEqual(self.offered("help", "--completions", ""), ["bash", "zsh", "fish"])
+        self.assertEqual(self.offered("compress", "--method", "=", "k"), ["kmeans"])
+        self.assertEqual(self.offered("compress", "--mode", "="),
+                         ["kmeans", "uniform", "unique", "custom"])
+        self.assertEqual(self.offered("compress", "--json", "=", "x"), [], "a file")
+        self.assertEqual(self.offered("inspect", "--json", ""), [], "a file")
 
     def test_all_shells_have_all_options(self):
         names = [word for word in self.succeed("compress", "--help").stdout.split()
@@ -43,6 +50,11 @@ class CompletionsTest(InteropTest):
             for name in names:
                 shown = name[2:] if shell == "fish" else name
                 self.assertIn(shown, text, shell)
+
+    def test_fish_has_help_of_commands(self):
+        text = self.script("fish").read_text()
+        for name in ("compress", "inspect", "help"):
+            self.assertIn(f"'__fish_seen_subcommand_from {name}' -s h -l help", text)
 
     def test_zsh_and_fish_read_theirs(self):
         for shell in ("bash", "zsh", "fish"):

@@ -141,6 +141,24 @@ class ReportTest(InteropTest):
         self.assertIn("before", text)
         self.assertEqual(page.tags.count("circle"), 2)
 
+    def test_held_back_is_no_score(self):
+        """It is of other samples than a score, which stands beside it."""
+        runs = []
+        for top1, path in zip((61.25, 62.5), self.runs(2, 4)):
+            run = json.loads(path.read_text())
+            run["held_back"] = {"samples": 80, "top1": top1}
+            runs.append(self.write(run))
+        before = self.write({"samples": 100, "model": str(EXAMPLE), "top1": 91.5})
+        text = " ".join(self.page(runs[0], before).texts)
+        self.assertIn("held back from training, 80 samples", text)
+        self.assertIn("61.25", text)
+        self.assertNotIn("points from", text)
+        self.assertNotIn("Size and accuracy", " ".join(self.page(*runs, before).texts))
+        after = self.write({"samples": 100, "model": run["output"], "top1": 90})
+        text = " ".join(self.page(runs[1], before, after).texts)
+        self.assertIn("-1.50", text)
+        self.assertIn("62.5", text)
+
     def test_logs_of_training(self):
         run, = self.runs(4)
         table = "step,loss,learning_rate,note\n1,2.5,0.1,begin\n2,1.5,0.05,\n3,,0.01,end\n"

@@ -68,6 +68,35 @@ static const expectation expectations[] = {
     {BAD_USAGE, "threads", {"compress", IN, "-o", OUT, "--nbits=4", "--threads", "-1"}},
     {BAD_USAGE, "weight_threshold", {"inspect", IN, "--weight-threshold", "-1"}},
     {BAD_USAGE, "no input", {"inspect"}},
+    {BAD_USAGE, "--json=b", {"inspect", IN, "--json", "b"}},
+    {BAD_USAGE, "keeps the format", {"compress", IN, "-o", "<scratch>/out.onnx", "--nbits=4"}},
+    {BAD_USAGE, "keeps the format", {"decompress", IN, "-o", "<scratch>/out.SAFETENSORS/"}},
+    {BAD_USAGE, "-o takes the name of a file, not -", {"compress", IN, "-o", "-", "--nbits=4"}},
+    {BAD_USAGE, "-o takes", {"report", "<scratch>/file", "-o", "-"}},
+    {BAD_USAGE, "--report takes", {"compress", IN, "-o", OUT, "--nbits=4", "--report", "-"}},
+    {BAD_USAGE,
+     "both -o and --json",
+     {"compress", IN, "-o", "<scratch>/same", "--nbits=4", "--json", "<scratch>/./same"}},
+    {BAD_USAGE,
+     "both --json and --report",
+     {"compress", IN, "-o", OUT, "--nbits=4", "--json", "<scratch>/x", "--report", "<scratch>/x"}},
+    {BAD_USAGE,
+     "both --json and --log",
+     {"compress", IN, "-o", OUT, "--nbits=4", "--json", "<scratch>/x", "--log", "<scratch>/x"}},
+    {BAD_USAGE, "is the input", {"decompress", IN, "-o", OUT, "--json", IN}},
+    {BAD_USAGE, "is the input", {"report", "<scratch>/file", "-o", "<scratch>/empty/../file"}},
+    {BAD_USAGE, "is the input", {"inspect", "<scratch>/file", "--json=<scratch>/file"}},
+    {BAD_USAGE,
+     "--mean says how data is read",
+     {"compress", IN, "-o", OUT, "--nbits=4", "--mean", "0.5", "--split", "banana"}},
+    {BAD_USAGE, "samples is of no use", {"compress", IN, "-o", OUT, "--nbits=4", "--samples=3"}},
+    {BAD_USAGE,
+     "seed is of no use",
+     {"compress", IN, "-o", OUT, "--nbits=4", "--method=KMeans", "--seed=3"}},
+    {BAD_USAGE,
+     "sweeps is of no use without data",
+     {"compress", IN, "-o", OUT, "--nbits=4", "--method=sensitive", "--load-sensitivity=x",
+      "--sweeps=1"}},
     {BAD_USAGE, "no input", {"decompress", "-o", OUT}},
 
     {BAD_INPUT, "No such file", {"inspect", "<scratch>/nothing.mlpackage"}},
@@ -80,12 +109,31 @@ static const expectation expectations[] = {
     {BAD_INPUT, "cannot open", {"inspect", "<scratch>/no-model"}},
     {BAD_INPUT, "No such file", {"decompress", "<scratch>/new\nline", "-o", OUT}},
     {BAD_INPUT, "cannot create", {"compress", IN, "-o", "<scratch>/no/where", "--nbits=4"}},
+    /* before the data is looked at, which would take long if it was there */
+    {BAD_INPUT,
+     "cannot create",
+     {"compress", IN, "-o", "<scratch>/no/where", "--nbits=4", "--method=dkm", "--data=none"}},
+    {BAD_INPUT,
+     "/no/x.json: cannot write",
+     {"compress", IN, "-o", OUT, "--nbits=4", "--method=dkm", "--data=none",
+      "--json=<scratch>/no/x.json"}},
+    {BAD_INPUT,
+     "/no/x.html: cannot create",
+     {"compress", IN, "-o", OUT, "--nbits=4", "--method=dkm", "--data=none",
+      "--report=<scratch>/no/x.html"}},
+    {BAD_INPUT, "cannot write", {"decompress", IN, "-o", OUT, "--json", "<scratch>"}},
+    {BAD_INPUT, "cannot write", {"eval", IN, "--data", "none", "--json", "<scratch>/no/x"}},
+    {BAD_INPUT, "cannot write", {"compare", IN, IN, "--data", "none", "--json", "<scratch>/no/x"}},
+    {BAD_INPUT,
+     "No such file",
+     {"compress", IN, "-o", OUT, "--nbits=4", "--data=none", "--json", "<scratch>/file"}},
     {BAD_INPUT, "not replaced", {"compress", IN, "-o", "<scratch>/file", "--nbits=4"}},
     {BAD_INPUT, "not replaced", {"compress", IN, "-o", "<scratch>", "--nbits=4"}},
     {BAD_INPUT, "not replaced", {"decompress", IN, "-o", "/", "--quiet"}},
 };
 
-/* What stands for the placeholders; the text lives until the fourth call from now. */
+/* What stands for the placeholders, <scratch> at the end of "--option=" too; the text lives until
+ * the fourth call from now. */
 static const char *expand(const char *argument, const char *in, const char *out)
 {
     static char texts[4][600];
@@ -94,10 +142,12 @@ static const char *expand(const char *argument, const char *in, const char *out)
         return in;
     if (strcmp(argument, OUT) == 0)
         return out;
-    if (strncmp(argument, "<scratch>", 9) != 0)
+    const char *place = strstr(argument, "<scratch>");
+    if (!place)
         return argument;
     char *text = texts[next++ % 4];
-    snprintf(text, sizeof texts[0], "%s%s", scratch(), argument + 9);
+    snprintf(text, sizeof texts[0], "%.*s%s%s", (int)(place - argument), argument, scratch(),
+             place + 9);
     return text;
 }
 

@@ -319,9 +319,10 @@ static void unusable_idx(void **state)
     data_options options = default_options();
     write_pair("n/train-images-idx3-ubyte", "n/train-labels-idx1-ubyte", 6, 1);
     write_pair("n/t10k-images-idx3-ubyte", NULL, 6, 1);
-    expect_open(in("n"), &options, PAL_ERROR_ARGUMENT, "say with split which to take of t10k-im");
+    expect_open(in("n"), &options, PAL_ERROR_ARGUMENT,
+                "say with --split which to take of test, train");
     assert_ok(data_options_set(&options, "split", "val"));
-    expect_open(in("n"), &options, PAL_ERROR_ARGUMENT, "no split val; there are t10k-images");
+    expect_open(in("n"), &options, PAL_ERROR_ARGUMENT, "no split val; there are test, train");
     expect_open(in("n/train-images-idx3-ubyte"), &options, PAL_ERROR_ARGUMENT, "not that of split");
     options = default_options();
     const unsigned seven[] = {7}, none[] = {0, 3, 4}, thin[] = {4000000000u, 0, 4};

@@ -86,7 +86,7 @@ static void expect_tree(const char *path, bool tar)
 
     options = default_options();
     assert_fails(dataset_open(path, &options, &data), PAL_ERROR_ARGUMENT,
-                 "say with split which to take of test, train");
+                 "say with --split which to take of test, train");
     assert_ok(data_options_set(&options, "split", "val"));
     assert_fails(dataset_open(path, &options, &data), PAL_ERROR_ARGUMENT,
                  "no split val; there are test, train");

@@ -245,6 +245,52 @@ static void test_refused(void **state)
     pal_model_free(model);
 }
 
+static pal_status count_entry(void *count, const char *name)
+{
+    (void)name;
+    ++*(size_t *)count;
+    return PAL_OK;
+}
+
+/* Refused before the work as it would be after it; whatever the answer, nothing changes. */
+static void test_destination(void **state)
+{
+    (void)state;
+    static const char *const models[] = {EXAMPLE_PACKAGE, EXAMPLE_DIRECTORY "/fashion-mnist.onnx"};
+    assert_int_equal(pal_model_check_destination(NULL, "x"), PAL_ERROR_ARGUMENT);
+    for (size_t i = 0; i < 2; i++) {
+        static const char content[] = "precious";
+        static const char *const folders[] = {"destination-0", "destination-1"};
+        const char *file = i ? in("destination-1/file") : in("destination-0/file");
+        const char *fresh = i ? in("destination-1/new") : in("destination-0/new");
+        pal_model *model;
+        staged_output stage;
+        file_writer writer;
+        file_map map;
+        assert_ok(stage_directory(&stage, in(folders[i])));
+        assert_ok(stage_commit(&stage));
+        assert_ok(writer_open(&writer, file));
+        writer_write(&writer, content, sizeof content);
+        assert_ok(writer_close(&writer));
+        assert_ok(pal_model_open(models[i], &model));
+        assert_int_equal(pal_model_check_destination(model, ""), PAL_ERROR_ARGUMENT);
+        assert_fails(pal_model_check_destination(model, "/nowhere/out"), PAL_ERROR_IO,
+                     "/nowhere/out: cannot create");
+        assert_fails(pal_model_check_destination(model, in(folders[i])), PAL_ERROR_IO,
+                     "not replaced");
+        assert_ok(pal_model_check_destination(model, fresh));
+        assert_int_equal(pal_model_check_destination(model, file), i ? PAL_OK : PAL_ERROR_IO);
+        size_t entries = 0;
+        assert_ok(directory_walk(in(folders[i]), count_entry, &entries));
+        assert_int_equal(entries, 1);
+        assert_ok(file_map_open(file, &map));
+        assert_int_equal(map.size, sizeof content);
+        assert_memory_equal(map.data, content, sizeof content);
+        file_map_close(&map);
+        pal_model_free(model);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -253,7 +299,7 @@ int main(void)
         cmocka_unit_test(test_integer_tables), cmocka_unit_test(test_scales),
         cmocka_unit_test(test_custom),         cmocka_unit_test(test_unique),
         cmocka_unit_test(test_deterministic),  cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_refused),        cmocka_unit_test(test_destination),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

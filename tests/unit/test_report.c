@@ -2,6 +2,8 @@
  */
 #include "testing.h"
 
+#include <unistd.h>
+
 #include "report/charts.h"
 #include "report/html.h"
 #include "report/page.h"
@@ -147,13 +149,40 @@ static void test_odd_runs(void **state)
     assert_fails(page_write("/no/such/folder/page.html", &run, 1), PAL_ERROR_IO, "page.html");
 }
 
+/* What training held back is other data than the scores': a tile, and in no comparison. */
+static void test_held_back(void **state)
+{
+    (void)state;
+    const page_score held_back = {.known = true, .samples = 80, .top1 = 61.25, .agreement = NAN};
+    const page_score before = {.known = true, .samples = 2000, .top1 = 93.5, .agreement = NAN};
+    const page_run run = {.model = "m",
+                          .output = "o",
+                          .method = "dkm",
+                          .series = "dkm",
+                          .seconds = NAN,
+                          .peak_bytes = NAN,
+                          .score_before = before,
+                          .held_back = held_back};
+    const page_run runs[] = {run, run};
+    assert_ok(page_check(in("held.html")));
+    assert_int_equal(access(in("held.html"), F_OK), -1);
+    assert_ok(page_write(in("held.html"), runs, 1));
+    const char *text = text_of(in("held.html"));
+    assert_non_null(strstr(text, "61.25"));
+    assert_non_null(strstr(text, "held back from training, 80 samples"));
+    assert_null(strstr(text, "points from"));
+    assert_ok(page_write(in("both.html"), runs, 2));
+    assert_null(strstr(text_of(in("both.html")), "Size and accuracy"));
+    assert_fails(page_check("/no/such/folder/page.html"), PAL_ERROR_IO, "page.html");
+    assert_fails(page_check(directory), PAL_ERROR_IO, "not replaced");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_text),
-        cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_ticks),
-        cmocka_unit_test(test_odd_runs),
+        cmocka_unit_test(test_text),      cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_ticks),     cmocka_unit_test(test_odd_runs),
+        cmocka_unit_test(test_held_back),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

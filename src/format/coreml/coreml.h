@@ -133,6 +133,7 @@ size_t coreml_model_directory(const coreml *state);
 /* Opens a weight file once, by the name that a Value gives it. */
 pal_status coreml_weight_file(coreml *state, ProtobufCBinaryData name, weight_file **out);
 
+pal_status coreml_check_destination(const pal_model *model, const char *path);
 pal_status coreml_save(pal_model *model, const char *path, uint64_t *bytes);
 
 /* ---------------------------------------------------------------- visit.c */

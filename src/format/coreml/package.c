@@ -150,5 +150,6 @@ const format format_coreml = {
     .read_palette = coreml_read_palette,
     .replace = coreml_replace,
     .release = coreml_release,
+    .check_destination = coreml_check_destination,
     .save = coreml_save,
 };

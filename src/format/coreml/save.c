@@ -234,6 +234,18 @@ static pal_status check_destination(const char *path)
     return PAL_OK;
 }
 
+pal_status coreml_check_destination(const pal_model *model, const char *path)
+{
+    staged_output stage;
+    (void)model;
+    pal_status status = check_destination(path);
+    if (!status)
+        status = stage_directory(&stage, path);
+    if (!status)
+        stage_abandon(&stage);
+    return status;
+}
+
 pal_status coreml_save(pal_model *model, const char *path, uint64_t *bytes)
 {
     coreml *state = model->state;

@@ -349,13 +349,32 @@ static pal_status save_files(saving *s, pal_model *model, const char *path)
     return status ? status : commit(s);
 }
 
+static pal_status check_name(const char *path)
+{
+    if (path[strlen(path) - 1] == '/')
+        return fail(PAL_ERROR_IO, "%s: not the name of a file", path);
+    return PAL_OK;
+}
+
+static pal_status onnx_check_destination(const pal_model *model, const char *path)
+{
+    staged_output stage;
+    (void)model;
+    pal_status status = check_name(path);
+    if (!status)
+        status = stage_file(&stage, path);
+    if (!status)
+        stage_abandon(&stage);
+    return status;
+}
+
 static pal_status onnx_save(pal_model *model, const char *path, uint64_t *bytes)
 {
     saving s = {.state = model->state};
-    size_t length = strlen(path);
-    if (path[length - 1] == '/')
-        return fail(PAL_ERROR_IO, "%s: not the name of a file", path);
-    pal_status status = save_files(&s, model, path);
+    pal_status status = check_name(path);
+    if (status)
+        return status;
+    status = save_files(&s, model, path);
     *bytes = s.output.size + s.emission.external_bytes;
     status_message message;
     status_message_take(&message);
@@ -377,5 +396,6 @@ const format format_onnx = {
     .read_palette = onnx_read_palette,
     .replace = onnx_replace,
     .release = onnx_release,
+    .check_destination = onnx_check_destination,
     .save = onnx_save,
 };

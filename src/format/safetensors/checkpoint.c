@@ -429,5 +429,6 @@ const format format_safetensors = {
     .read_palette = safetensors_read_palette,
     .replace = safetensors_replace,
     .release = safetensors_release,
+    .check_destination = safetensors_check_destination,
     .save = safetensors_save,
 };

@@ -152,6 +152,7 @@ void safetensors_update_info(pal_model *model, size_t weight);
 
 /* ---------------------------------------------------------------- save.c */
 
+pal_status safetensors_check_destination(const pal_model *model, const char *path);
 pal_status safetensors_save(pal_model *model, const char *path, uint64_t *bytes);
 
 #endif

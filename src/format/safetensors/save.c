@@ -402,14 +402,29 @@ static pal_status check_destination(const safetensors *state, const char *path)
     return PAL_OK;
 }
 
+static pal_status stage_checkpoint(const safetensors *state, const char *path, staged_output *stage)
+{
+    const pal_status status = check_destination(state, path);
+    if (status)
+        return status;
+    return state->folder ? stage_directory(stage, path) : stage_file(stage, path);
+}
+
+pal_status safetensors_check_destination(const pal_model *model, const char *path)
+{
+    staged_output stage;
+    const pal_status status = stage_checkpoint(model->state, path, &stage);
+    if (!status)
+        stage_abandon(&stage);
+    return status;
+}
+
 pal_status safetensors_save(pal_model *model, const char *path, uint64_t *bytes)
 {
     const safetensors *state = model->state;
     new_checkpoint new = {.model = model};
     staged_output stage;
-    pal_status status = check_destination(state, path);
-    if (!status)
-        status = state->folder ? stage_directory(&stage, path) : stage_file(&stage, path);
+    pal_status status = stage_checkpoint(state, path, &stage);
     if (status)
         return status;
     if (!(new.weight_map = json_object()))
