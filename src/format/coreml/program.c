@@ -201,9 +201,9 @@ static const Coreml__TensorValue *parameter(const walk *w, const Coreml__Operati
     const Coreml__Binding *binding = operation_input(operation, key);
     const Coreml__Value *value = NULL;
     if (binding && binding->binding_case == COREML__BINDING__BINDING_NAME) {
-        const binding_name *definition = find_name(w, binding->name);
-        if (definition && definition->definition.operation)
-            value = operation_attribute(definition->definition.operation, "val");
+        const binding_name *found = find_name(w, binding->name);
+        if (found && found->definition.operation)
+            value = operation_attribute(found->definition.operation, "val");
     } else if (binding && binding->binding_case == COREML__BINDING__BINDING_VALUE) {
         value = binding->value;
     }
@@ -307,8 +307,10 @@ static pal_status walk_block(walk *w, Coreml__Block *block, int depth)
                         starts_with(operation->type, "constexpr_")))
             status = add_weight(w, block, i, &defined.weight);
         defined.definition.table_scale = coreml_table_scale(operation, find_in_block, w);
-        for (size_t *j = &defined.definition.output; !status && *j < operation->n_outputs; ++*j)
-            status = push_name(w, operation->outputs[*j]->name, &defined);
+        for (size_t j = 0; !status && j < operation->n_outputs; j++) {
+            defined.definition.output = j;
+            status = push_name(w, operation->outputs[j]->name, &defined);
+        }
     }
     pop_names(w, mark);
     w->block = outer;
