@@ -27,7 +27,8 @@ pal_status fail_errno(const char *path, const char *what)
 pal_status file_map_open(const char *path, file_map *map)
 {
     *map = (file_map){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    /* Not to wait for whoever writes into a pipe, before it is seen that it is one. */
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return fail_errno(path, "cannot open");
     pal_status status = PAL_OK;
@@ -111,6 +112,15 @@ char *path_join(const char *directory, const char *name)
     return path;
 }
 
+char *path_beside(const char *path, const char *name)
+{
+    const char *slash = strrchr(path, '/');
+    char *directory = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup("");
+    char *beside = directory ? path_join(directory, name) : NULL;
+    free(directory);
+    return beside;
+}
+
 bool path_is_inside(const char *relative)
 {
     if (!*relative || *relative == '/')
@@ -159,6 +169,18 @@ pal_status directory_walk(const char *path, entry_visit visit, void *user)
     }
     free(names);
     return status;
+}
+
+bool directory_is_empty(const char *path)
+{
+    size_t entries = 0;
+    DIR *directory = opendir(path);
+    if (!directory)
+        return false;
+    while (entries <= 2 && readdir(directory)) /* "." and ".." are always there */
+        entries++;
+    closedir(directory);
+    return entries <= 2;
 }
 
 typedef struct byte_count {

@@ -31,6 +31,8 @@ void file_pages_release(const void *begin, size_t size);
 
 /* "directory/name" in fresh memory; NULL when out of memory. */
 char *path_join(const char *directory, const char *name);
+/* The same for the directory that holds the file `path`. */
+char *path_beside(const char *path, const char *name);
 /* Whether a path taken from a file stays inside the directory it is joined to and is the
  * only spelling of its place: relative, without "..", "." or empty parts. */
 bool path_is_inside(const char *relative);
@@ -44,6 +46,8 @@ pal_status fail_errno(const char *path, const char *what);
  * on the file system. Stops at the first failure. */
 typedef pal_status (*entry_visit)(void *user, const char *name);
 pal_status directory_walk(const char *path, entry_visit visit, void *user);
+/* Whether it is a directory that can be read and holds nothing. */
+bool directory_is_empty(const char *path);
 
 /* A buffered output file. The first failure sticks: later writes do nothing, writer_close() reports
  * it. */
@@ -76,11 +80,18 @@ void path_remove(const char *path);
 
 /* ---------------------------------------------------------------- stage.c */
 
-/* An output on its way: write to `temporary` (an existing empty directory, or a name for a file),
- * then commit or abandon. */
+/* An output on its way: write to `temporary` (an existing empty directory or file, with the
+ * permissions that the process gives to what it creates), then commit or abandon. */
 typedef struct staged_output {
     char *final, *temporary;
 } staged_output;
+
+/* Where an output of this path ends up: without slashes at the end; what it points to, if it is a
+ * link. In fresh memory; NULL when out of memory. Staging does this by itself. */
+char *path_final(const char *path);
+/* PAL_ERROR_ARGUMENT if an output of this path would lie inside the directory `source`, which it is
+ * made of: it would be part of its own copy. */
+pal_status stage_refuse_inside(const char *source, const char *path);
 
 pal_status stage_directory(staged_output *stage, const char *final);
 /* Refuses to replace what is no regular file. */

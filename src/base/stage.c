@@ -2,14 +2,18 @@
 #define _DARWIN_C_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/memory.h"
+
+enum { VARIED = 6 }; /* characters of a temporary's name that vary */
 
 /* The directory that holds `path`, in fresh memory. */
 static char *path_parent(const char *path)
@@ -20,27 +24,65 @@ static char *path_parent(const char *path)
     return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
 }
 
-/* `final` without trailing slashes; what it points to, if it is a link. */
-static char *resolve_final(const char *final)
+char *path_final(const char *path)
 {
     struct stat info;
-    size_t length = strlen(final);
-    while (length > 1 && final[length - 1] == '/')
+    size_t length = strlen(path);
+    while (length > 1 && path[length - 1] == '/')
         length--;
-    char *path = strndup(final, length);
-    if (path && lstat(path, &info) == 0 && S_ISLNK(info.st_mode)) {
-        char *target = realpath(path, NULL);
+    char *final = strndup(path, length);
+    if (final && lstat(final, &info) == 0 && S_ISLNK(info.st_mode)) {
+        char *target = realpath(final, NULL);
         if (target) {
-            free(path);
-            path = target;
+            free(final);
+            final = target;
         }
     }
-    return path;
+    return final;
+}
+
+/* Puts six characters in the place of the X at the end of `name`, others at every call. Nobody need
+ * be unable to guess them, since what is there already is not opened. */
+static void vary_name(char *name)
+{
+    static const char characters[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+    static atomic_uint calls;
+    struct timespec now = {0};
+    clock_gettime(CLOCK_REALTIME, &now);
+    uint64_t bits = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    bits = (bits ^ (uint64_t)getpid() << 32) + atomic_fetch_add(&calls, 1);
+    bits *= 0x9e3779b97f4a7c15u;
+    bits ^= bits >> 29;
+    for (char *at = name + strlen(name) - VARIED; *at; at++, bits /= sizeof characters - 1)
+        *at = characters[bits % (sizeof characters - 1)];
+}
+
+/* Creates an empty file or directory with the permissions that the process gives to what it makes.
+ * (mkstemp and mkdtemp give fewer, and the mask that is to be applied to more cannot be asked for
+ * without changing it for a moment, in all threads.) False with errno set if that is not possible.
+ */
+static bool create_temporary(char *name, bool directory)
+{
+    enum { ATTEMPTS = 100 };
+    for (int i = 0; i < ATTEMPTS; i++) {
+        vary_name(name);
+        int made = directory ? mkdir(name, 0777)
+                             : open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (made >= 0) {
+            if (!directory)
+                close(made);
+            return true;
+        }
+        if (errno != EEXIST)
+            return false;
+    }
+    return false;
 }
 
 static pal_status stage_begin(staged_output *stage, const char *final, bool directory)
 {
-    *stage = (staged_output){.final = resolve_final(final)};
+    *stage = (staged_output){.final = path_final(final)};
     char *parent = stage->final ? path_parent(stage->final) : NULL;
     if (parent) {
         const char *slash = strrchr(stage->final, '/');
@@ -48,7 +90,7 @@ static pal_status stage_begin(staged_output *stage, const char *final, bool dire
         size_t room = strlen(parent) + strlen(name) + 16;
         stage->temporary = mem_array(room, 1);
         if (stage->temporary)
-            snprintf(stage->temporary, room, "%s/.%s.XXXXXX", parent, name);
+            snprintf(stage->temporary, room, "%s/.%s.%.*s", parent, name, VARIED, "XXXXXX");
     }
     free(parent);
     if (!stage->temporary) {
@@ -56,22 +98,13 @@ static pal_status stage_begin(staged_output *stage, const char *final, bool dire
         *stage = (staged_output){0};
         return fail_memory("preparing the output");
     }
-    int fd = -1;
-    if (directory ? !mkdtemp(stage->temporary) : (fd = mkstemp(stage->temporary)) < 0) {
+    if (!create_temporary(stage->temporary, directory)) {
         pal_status status = fail(PAL_ERROR_IO, "%s: cannot create: %s", final, strerror(errno));
         free(stage->final);
         free(stage->temporary);
         *stage = (staged_output){0};
         return status;
     }
-    mode_t mask = umask(0);
-    umask(mask);
-    if (directory)
-        chmod(stage->temporary, 0777 & ~mask);
-    else
-        fchmod(fd, 0666 & ~mask);
-    if (fd >= 0)
-        close(fd);
     return PAL_OK;
 }
 
@@ -96,6 +129,23 @@ pal_status stage_check_file(const char *final)
     if (!status)
         stage_abandon(&stage);
     return status;
+}
+
+pal_status stage_refuse_inside(const char *source, const char *path)
+{
+    char *final = path_final(path), *parent = final ? path_parent(final) : NULL;
+    char *outer = realpath(source, NULL), *inner = parent ? realpath(parent, NULL) : NULL;
+    const bool known = final && parent;
+    const size_t n = outer ? strlen(outer) : 0;
+    const bool inside =
+        outer && inner && strncmp(inner, outer, n) == 0 && (inner[n] == '/' || inner[n] == 0);
+    free(final);
+    free(parent);
+    free(outer);
+    free(inner);
+    if (!known)
+        return fail_memory("preparing the output");
+    return inside ? fail(PAL_ERROR_ARGUMENT, "%s: lies inside the input %s", path, source) : PAL_OK;
 }
 
 static pal_status sync_directory(const char *path)

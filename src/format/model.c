@@ -8,7 +8,9 @@
 #include "base/memory.h"
 #include "format/format.h"
 
-static const format *const formats[] = {&format_coreml, &format_onnx, &format_safetensors};
+/* The first that takes a file has it. ONNX comes last, for of a file that is not called so it can
+ * only look at three bytes, which are those of many a safetensors header's length. */
+static const format *const formats[] = {&format_coreml, &format_safetensors, &format_onnx};
 
 static pal_status find_format(const char *path, const format **found)
 {

@@ -8,23 +8,7 @@ enum {
     MEMORY_BASE = 256 * 1024,
 };
 
-typedef struct reader {
-    const uint8_t *at, *end;
-} reader;
-
-static bool read_varint(reader *r, uint64_t *value)
-{
-    *value = 0;
-    for (unsigned shift = 0; shift < 64 && r->at < r->end; shift += 7) {
-        uint8_t byte = *r->at++;
-        *value |= (uint64_t)(byte & 0x7f) << shift;
-        if (byte < 0x80)
-            return true;
-    }
-    return false;
-}
-
-static bool skip_bytes(reader *r, uint64_t n)
+static bool skip_bytes(protobuf_reader *r, uint64_t n)
 {
     if (n > (uint64_t)(r->end - r->at))
         return false;
@@ -34,18 +18,18 @@ static bool skip_bytes(reader *r, uint64_t n)
 
 /* Whether the message is well formed at the level of tags and no submessage that would be parsed
  * lies deeper than MAX_DEPTH. */
-static bool check_depth(const ProtobufCMessageDescriptor *descriptor, reader r, int depth)
+static bool check_depth(const ProtobufCMessageDescriptor *descriptor, protobuf_reader r, int depth)
 {
     if (depth > MAX_DEPTH)
         return false;
     while (r.at < r.end) {
         uint64_t tag, length;
         /* protobuf-c would let some bad tags pass, and write what it cannot read again. */
-        if (!read_varint(&r, &tag) || tag >> 3 == 0 || tag > UINT32_MAX)
+        if (!protobuf_read_varint(&r, &tag) || tag >> 3 == 0 || tag > UINT32_MAX)
             return false;
         switch (tag & 7) {
         case 0:
-            if (!read_varint(&r, &length))
+            if (!protobuf_read_varint(&r, &length))
                 return false;
             break;
         case 1:
@@ -57,12 +41,12 @@ static bool check_depth(const ProtobufCMessageDescriptor *descriptor, reader r, 
                 return false;
             break;
         case 2: {
-            if (!read_varint(&r, &length) || length > (uint64_t)(r.end - r.at))
+            if (!protobuf_read_varint(&r, &length) || length > (uint64_t)(r.end - r.at))
                 return false;
             const ProtobufCFieldDescriptor *field =
                 protobuf_c_message_descriptor_get_field(descriptor, (unsigned)(tag >> 3));
             if (field && field->type == PROTOBUF_C_TYPE_MESSAGE &&
-                !check_depth(field->descriptor, (reader){r.at, r.at + length}, depth + 1))
+                !check_depth(field->descriptor, (protobuf_reader){r.at, r.at + length}, depth + 1))
                 return false;
             r.at += length;
             break;
@@ -87,7 +71,7 @@ pal_status protobuf_parse(const char *path, const ProtobufCMessageDescriptor *de
                           const uint8_t *data, size_t size, mem_arena *arena,
                           ProtobufCMessage **out)
 {
-    if (!check_depth(descriptor, (reader){data, data + size}, 0))
+    if (!check_depth(descriptor, (protobuf_reader){data, data + size}, 0))
         return fail(PAL_ERROR_FORMAT, "%s: damaged, or not a %s message", path,
                     descriptor->short_name);
     arena_init(arena, size > (SIZE_MAX - MEMORY_BASE) / MEMORY_PER_BYTE

@@ -5,6 +5,12 @@
 
 #include "base/scratch.h"
 
+bool dtype_is_float(pal_dtype dtype)
+{
+    return dtype == PAL_FLOAT16 || dtype == PAL_FLOAT32 || dtype == PAL_BFLOAT16 ||
+           dtype == PAL_FLOAT64 || dtype == PAL_FLOAT8E4M3FN || dtype == PAL_FLOAT8E5M2;
+}
+
 /* ---------------------------------------------------------------- holdings */
 
 void holdings_free(holdings *held)
@@ -54,6 +60,14 @@ void holdings_keep_palette(holdings *held, palette *palette)
 void holdings_keep_buffer(holdings *held, void *buffer)
 {
     keep(held->buffers, &held->buffer_count, buffer);
+}
+
+void holdings_release(const holdings *held)
+{
+    for (size_t i = 0; i < held->palette_count; i++)
+        palette_release(held->palettes[i]);
+    for (size_t i = 0; i < held->buffer_count; i++)
+        scratch_release(held->buffers[i]);
 }
 
 /* ---------------------------------------------------------------- replacing */

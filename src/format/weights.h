@@ -5,6 +5,9 @@
 #include "base/memory.h"
 #include "format/format.h"
 
+/* Whether tensors of this type may be weights. */
+bool dtype_is_float(pal_dtype dtype);
+
 /* Palettes and dense buffers (scratch memory) that belong to an open model. Start from {0}. */
 typedef struct holdings {
     palette **palettes;
@@ -20,6 +23,9 @@ bool holdings_reserve(holdings *held, size_t more);
 void holdings_keep_palette(holdings *held, palette *palette);
 void holdings_keep_buffer(holdings *held, void *buffer);
 bool holdings_has_buffer(const holdings *held, const void *buffer);
+/* Lets go of the pages of all of it. A hint, for those who write it out: what they come to next is
+ * read again. */
+void holdings_release(const holdings *held);
 
 /* Brings a weight's dense pointer, same_as and info up to date with what has replaced it, and takes
  * that over; room must have been made. */

@@ -29,6 +29,9 @@ typedef struct palette {
     const uint32_t *outlier_places; /* which elements, row-major; ascending */
     const void *outlier_values;     /* in dtype */
     void *owned[8];                 /* the scratch memory of the above that is its own */
+    /* The tables, each as often as a file's form of the palette needs it; made by who first does.
+     */
+    const void *repeated_lut;
 } palette;
 
 /* What kind of palette a file would have to hold. */

@@ -113,18 +113,6 @@ int mkdir(const char *path, mode_t mode)
     PASS(int, -1, real(path, mode));
 }
 
-char *mkdtemp(char *path)
-{
-    REAL(mkdtemp, char *, (char *));
-    PASS(char *, NULL, real(path));
-}
-
-int chmod(const char *path, mode_t mode)
-{
-    REAL(chmod, int, (const char *, mode_t));
-    PASS(int, -1, real(path, mode));
-}
-
 /* Not made to fail, because nothing could be done about it, but a moment to be killed at. */
 #define REMOVE(name)                                                                               \
     int name(const char *path)                                                                     \

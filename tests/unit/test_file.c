@@ -1,7 +1,10 @@
 /* Staged output, copying, and paths that come out of files. */
+#define _GNU_SOURCE /* syscall */
 #include "testing.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -102,6 +105,104 @@ static void test_stage_nowhere(void **state)
     assert_non_null(strstr(pal_error_message(), path));
 }
 
+static mode_t mode_of(const char *path)
+{
+    struct stat info;
+    assert_int_equal(stat(path, &info), 0);
+    return info.st_mode & 0777;
+}
+
+#ifdef __linux__
+static int umask_calls;
+
+/* In the place of the C library's: to see who calls it. */
+mode_t umask(mode_t mask)
+{
+    umask_calls++;
+    return (mode_t)syscall(SYS_umask, mask);
+}
+#endif
+
+/* Outputs have the permissions that the process gives, and its mask is left alone: what another
+ * thread creates meanwhile would have too many. */
+static void test_stage_permissions(void **state)
+{
+    (void)state;
+    const char *file = at("mode"), *folder = at("mode.pkg");
+    const mode_t before = umask(027);
+    staged_output stage;
+#ifdef __linux__
+    umask_calls = 0;
+#endif
+    assert_ok(stage_file(&stage, file));
+    assert_ok(stage_commit(&stage));
+    stage_package(folder, "content", true);
+#ifdef __linux__
+    assert_int_equal(umask_calls, 0);
+#endif
+    assert_int_equal(mode_of(file), 0640);
+    assert_int_equal(mode_of(folder), 0750);
+    umask(before);
+    path_remove(file);
+    path_remove(folder);
+}
+
+/* Several at once for the same place have temporaries of their own. */
+static void test_stage_twice(void **state)
+{
+    (void)state;
+    const char *path = at("c");
+    staged_output stages[20];
+    for (size_t i = 0; i < 20; i++) {
+        assert_ok(stage_file(&stages[i], path));
+        for (size_t j = 0; j < i; j++)
+            assert_string_not_equal(stages[i].temporary, stages[j].temporary);
+    }
+    assert_int_equal(entries_in(), 20);
+    for (size_t i = 0; i < 20; i++)
+        stage_abandon(&stages[i]);
+    assert_int_equal(entries_in(), 0);
+}
+
+static void test_refuse_inside(void **state)
+{
+    (void)state;
+    const char *source = at("source"), *beside = at("source2"), *inner = at("source/inner");
+    const char *away = at("away"), *link = at("link"), *missing = at("missing/out");
+    assert_int_equal(mkdir(source, 0777), 0);
+    assert_int_equal(mkdir(inner, 0777), 0);
+    assert_int_equal(symlink(inner, away), 0);
+    assert_int_equal(symlink(source, link), 0);
+    assert_ok(stage_refuse_inside(source, source)); /* in its place */
+    assert_ok(stage_refuse_inside(source, link));
+    assert_ok(stage_refuse_inside(link, source));
+    assert_ok(stage_refuse_inside(source, beside));
+    assert_ok(stage_refuse_inside(source, missing));
+    const char *const refused[] = {inner,          at("source/new"),       at("source/new/"),
+                                   at("link/new"), at("source/inner/new"), away,
+                                   at("away/new")};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        assert_fails(stage_refuse_inside(source, refused[i]), PAL_ERROR_ARGUMENT,
+                     "lies inside the input");
+    assert_fails(stage_refuse_inside(link, inner), PAL_ERROR_ARGUMENT, "lies inside the input");
+    path_remove(away);
+    path_remove(link);
+    path_remove(source);
+}
+
+/* A pipe that nobody writes into is no file, and is not waited for. */
+static void test_pipe(void **state)
+{
+    (void)state;
+    const char *path = at("pipe");
+    file_map map;
+    assert_int_equal(mkfifo(path, 0600), 0);
+    alarm(60); /* rather than to wait for ever */
+    assert_fails(file_map_open(path, &map), PAL_ERROR_IO, "not a regular file");
+    alarm(0);
+    path_remove(path);
+}
+
 static bool skip_b(void *user, const char *relative)
 {
     (void)user;
@@ -185,6 +286,10 @@ int main(void)
         cmocka_unit_test(test_stage_file),
         cmocka_unit_test(test_stage_file_over_a_folder),
         cmocka_unit_test(test_stage_nowhere),
+        cmocka_unit_test(test_stage_permissions),
+        cmocka_unit_test(test_stage_twice),
+        cmocka_unit_test(test_refuse_inside),
+        cmocka_unit_test(test_pipe),
         cmocka_unit_test(test_copy),
         cmocka_unit_test(test_path_is_inside),
         cmocka_unit_test(test_writer),

@@ -241,6 +241,14 @@ static void test_refused(void **state)
     assert_int_equal(pal_model_save(model, full, NULL), PAL_ERROR_IO); /* no package: kept */
     assert_int_equal(access(file, F_OK), 0);
     assert_int_equal(pal_model_save(model, file, NULL), PAL_ERROR_IO);
+    const char *copy = in("copy.mlpackage"), *inside = in("copy.mlpackage/Data/out.mlpackage");
+    pal_model *own = NULL;
+    assert_ok(path_copy(EXAMPLE_PACKAGE, copy, NULL, NULL));
+    assert_ok(pal_model_open(copy, &own));
+    assert_fails(pal_model_save(own, inside, NULL), PAL_ERROR_ARGUMENT, "lies inside the input");
+    assert_int_not_equal(access(inside, F_OK), 0);
+    assert_ok(pal_model_save(own, copy, NULL));
+    pal_model_free(own);
     assert_null(pal_model_weight(model, pal_model_weight_count(model)));
     pal_model_free(model);
 }

@@ -1,6 +1,7 @@
 /* ONNX models: compressing and restoring the examples, every form of palette, damaged files. */
 #include "testing.h"
 
+#include <dirent.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -324,6 +325,115 @@ static void test_groups(void **state)
     pal_options_free(options);
 }
 
+/* ---------------------------------------------------------------- external data */
+
+static const sample_model external = {
+    .opset = 17, .ir_version = 8, .dtype = PAL_FLOAT32, .storage = STORED_EXTERNAL, .distinct = 9};
+
+static const char *const four_bit[] = {"nbits", "4", "weight_threshold", "300", NULL};
+
+/* How many data files of a model of that name there are. */
+static size_t data_files(const char *folder, const char *name)
+{
+    size_t count = 0;
+    const size_t n = strlen(name);
+    DIR *listing = opendir(folder);
+    assert_non_null(listing);
+    for (struct dirent *entry; (entry = readdir(listing));)
+        count += strncmp(entry->d_name, name, n) == 0 && strstr(entry->d_name + n, ".data");
+    closedir(listing);
+    return count;
+}
+
+static void assert_opens(const char *path)
+{
+    pal_model *model;
+    assert_ok(pal_model_open(path, &model));
+    pal_model_free(model);
+}
+
+/* A model that has been given another name keeps the data that it was written with, whatever is
+ * written under its first name. */
+static void test_data_of_others(void **state)
+{
+    (void)state;
+    const char *out = in("kept/out.onnx"), *base = in("kept/base.onnx");
+    sample_onnx(directory, &external);
+    compress(in("model.onnx"), out, four_bit);
+    assert_int_equal(data_files(in("kept"), "out.onnx"), 1);
+    assert_int_equal(rename(out, base), 0);
+    decompress(base, out);
+    assert_opens(base);
+    assert_int_equal(data_files(in("kept"), "out.onnx"), 2);
+    /* The same where the output is another model, or is the input and has a second name. */
+    decompress(base, out);
+    assert_opens(base);
+    assert_opens(out);
+    assert_int_equal(unlink(out), 0);
+    assert_int_equal(link(base, out), 0);
+    decompress(base, out);
+    assert_opens(base);
+    assert_opens(out);
+    path_remove(in("kept"));
+}
+
+/* A copy that is the input keeps what it reads from; a model that is replaced leaves nothing. */
+static void test_data_replaced(void **state)
+{
+    (void)state;
+    const char *out = in("replaced/out.onnx"), *copy = in("replaced/copy.onnx");
+    sample_onnx(directory, &external);
+    compress(in("model.onnx"), out, four_bit);
+    assert_ok(path_copy(out, copy, NULL, NULL));
+    decompress(copy, out);
+    assert_opens(copy);
+    assert_opens(out);
+    assert_int_equal(data_files(in("replaced"), "out.onnx"), 2);
+    path_remove(in("replaced"));
+
+    compress(in("model.onnx"), in("replaced/out.onnx"), four_bit);
+    decompress(out, out); /* in its own place */
+    assert_int_equal(data_files(in("replaced"), "out.onnx"), 1);
+    assert_opens(out);
+    compress(in("model.onnx"), out, four_bit);
+    assert_int_equal(data_files(in("replaced"), "out.onnx"), 1);
+    assert_opens(out);
+    path_remove(in("replaced"));
+}
+
+/* Behind a link, model and data lie together, where the link leads. */
+static void test_linked_output(void **state)
+{
+    (void)state;
+    const char *target = in("store/target.onnx"), *out = in("links/out.onnx");
+    sample_onnx(directory, &external);
+    write_text(target, "old");
+    assert_int_equal(symlink("../store/target.onnx", out), 0);
+    compress(in("model.onnx"), out, four_bit);
+    assert_int_equal(data_files(in("store"), "target.onnx"), 1);
+    assert_int_equal(data_files(in("links"), "out.onnx"), 0);
+    assert_opens(target);
+    assert_opens(out);
+    path_remove(in("store"));
+    path_remove(in("links"));
+}
+
+/* Where the place of data has no length, it is what the shape takes. */
+static void test_no_length(void **state)
+{
+    (void)state;
+    pal_model *with, *without;
+    sample_onnx(directory, &external);
+    assert_ok(pal_model_open(in("model.onnx"), &with));
+    assert_ok(path_copy(in("model.onnx"), in("short.onnx"), NULL, NULL));
+    replace_text(in("short.onnx"), "length", "LENGTH");
+    assert_ok(pal_model_open(in("short.onnx"), &without));
+    assert_true(pal_model_weight_count(with) > 2);
+    assert_same_values(with, without);
+    pal_model_free(with);
+    pal_model_free(without);
+}
+
 /* ---------------------------------------------------------------- damage */
 
 /* A damaged file is refused, or does what it says; it never crashes. */
@@ -387,6 +497,10 @@ int main(void)
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_two_of_a_name),
         cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_data_of_others),
+        cmocka_unit_test(test_data_replaced),
+        cmocka_unit_test(test_linked_output),
+        cmocka_unit_test(test_no_length),
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_refused),
     };

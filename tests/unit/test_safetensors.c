@@ -98,6 +98,20 @@ static void test_unaligned(void **state)
     }
 }
 
+/* The length of a header may look like the beginning of an ONNX model. */
+static void test_like_onnx(void **state)
+{
+    (void)state;
+    const char *const paths[] = {in("like.safetensors"), in("like-onnx")};
+    for (size_t i = 0; i < 2; i++) {
+        pal_model *model;
+        write_samples(paths[i], 0, SAMPLES, 16, 0x100108);
+        assert_ok(pal_model_open(paths[i], &model));
+        assert_string_equal(pal_model_format(model), "safetensors");
+        pal_model_free(model);
+    }
+}
+
 static void test_threads(void **state)
 {
     (void)state;
@@ -293,10 +307,11 @@ static void test_forms(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_single),    cmocka_unit_test(test_lossless),
-        cmocka_unit_test(test_unaligned), cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_folder),    cmocka_unit_test(test_destination),
-        cmocka_unit_test(test_bad_index), cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_single),      cmocka_unit_test(test_lossless),
+        cmocka_unit_test(test_unaligned),   cmocka_unit_test(test_like_onnx),
+        cmocka_unit_test(test_threads),     cmocka_unit_test(test_folder),
+        cmocka_unit_test(test_destination), cmocka_unit_test(test_bad_index),
+        cmocka_unit_test(test_forms),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

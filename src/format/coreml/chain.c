@@ -8,60 +8,57 @@ const char LUT_TO_SPARSE[] = "constexpr_lut_to_sparse";
 const char SPARSE_TO_DENSE[] = "constexpr_sparse_to_dense";
 const char SHIFT_SCALE[] = "constexpr_blockwise_shift_scale";
 
-/* The operation before `before` that last defines the name, if it is of this type and the name is
- * that of output number `output`. */
-static const Coreml__Operation *definition(const Coreml__Block *block, size_t *before,
-                                           ProtobufCBinaryData name, const char *type,
-                                           size_t output)
+/* The operation of this type whose output number `output` is an input of another; none if the input
+ * is given in place or computed in another way. */
+static value_definition input_definition(const Coreml__Operation *operation, const char *input,
+                                         const char *type, size_t output, find_definition find,
+                                         const void *user)
 {
-    for (size_t i = *before; i-- > 0;) {
-        const Coreml__Operation *operation = block->operations[i];
-        for (size_t j = 0; j < operation->n_outputs; j++) {
-            const ProtobufCBinaryData *defined = &operation->outputs[j]->name;
-            if (defined->len != name.len || memcmp(defined->data, name.data, name.len) != 0)
-                continue;
-            *before = i;
-            return j == output && protobuf_equal(operation->type, type) ? operation : NULL;
-        }
-    }
-    return NULL;
+    const Coreml__Binding *binding = operation_input(operation, input);
+    value_definition found = {0};
+    if (binding && binding->binding_case == COREML__BINDING__BINDING_NAME && binding->name.len)
+        found = find(user, binding->name);
+    return found.operation && found.output == output && protobuf_equal(found.operation->type, type)
+               ? found
+               : (value_definition){0};
 }
 
-/* The operation of this type that computes an input of the operation at *index, which becomes its
- * own; NULL if the input is given in place or computed in another way. */
-static const Coreml__Operation *input_definition(const Coreml__Block *block, size_t *index,
-                                                 const char *input, const char *type, size_t output)
+const Coreml__Operation *coreml_table_scale(const Coreml__Operation *operation,
+                                            find_definition find, const void *user)
 {
-    const Coreml__Binding *binding = operation_input(block->operations[*index], input);
-    if (!binding || binding->binding_case != COREML__BINDING__BINDING_NAME || !binding->name.len)
-        return NULL;
-    return definition(block, index, binding->name, type, output);
+    const bool looks_up = protobuf_equal(operation->type, LUT_TO_DENSE) ||
+                          protobuf_equal(operation->type, LUT_TO_SPARSE);
+    return looks_up ? input_definition(operation, "lut", SHIFT_SCALE, 0, find, user).operation
+                    : NULL;
 }
 
-bool coreml_find_chain(const Coreml__Block *block, size_t index, lut_chain *out)
+lut_chain coreml_find_chain(const Coreml__Operation *operation, find_definition find,
+                            const void *user)
 {
-    size_t at = index, mask_at = index;
-    const Coreml__Operation *operation = block->operations[index];
-    *out = (lut_chain){.result = operation};
+    lut_chain chain = {.result = operation};
+    value_definition look_up = {0};
     if (protobuf_equal(operation->type, LUT_TO_DENSE)) {
-        out->look_up = operation;
+        look_up.operation = operation;
+        look_up.table_scale = coreml_table_scale(operation, find, user);
     } else if (protobuf_equal(operation->type, SHIFT_SCALE)) {
-        out->look_up = input_definition(block, &at, "data", LUT_TO_DENSE, 0);
-        out->scale = operation;
+        look_up = input_definition(operation, "data", LUT_TO_DENSE, 0, find, user);
     } else if (protobuf_equal(operation->type, SPARSE_TO_DENSE)) {
-        const Coreml__Operation *mask = input_definition(block, &mask_at, "mask", LUT_TO_SPARSE, 0);
-        out->look_up = input_definition(block, &at, "nonzero_data", LUT_TO_SPARSE, 1);
-        out->sparse = true;
-        if (mask != out->look_up)
-            return false;
+        look_up = input_definition(operation, "nonzero_data", LUT_TO_SPARSE, 1, find, user);
+        const value_definition mask =
+            input_definition(operation, "mask", LUT_TO_SPARSE, 0, find, user);
+        if (mask.operation != look_up.operation)
+            return chain;
     }
-    if (!out->look_up)
-        return false;
-    out->table_scale = input_definition(block, &at, "lut", SHIFT_SCALE, 0);
-    return true;
+    if (!look_up.operation)
+        return chain;
+    chain.look_up = look_up.operation;
+    chain.table_scale = look_up.table_scale;
+    chain.scale = protobuf_equal(operation->type, SHIFT_SCALE) ? operation : NULL;
+    chain.sparse = protobuf_equal(operation->type, SPARSE_TO_DENSE);
+    return chain;
 }
 
-pal_storage coreml_storage(const Coreml__Block *block, size_t index)
+pal_storage coreml_storage(const lut_chain *chain)
 {
     static const struct {
         const char *begin;
@@ -72,12 +69,11 @@ pal_storage coreml_storage(const Coreml__Block *block, size_t index)
         {"constexpr_affine", PAL_STORAGE_QUANTIZED},
         {"constexpr_blockwise", PAL_STORAGE_QUANTIZED},
     };
-    lut_chain chain;
-    ProtobufCBinaryData type = block->operations[index]->type;
+    ProtobufCBinaryData type = chain->result->type;
     if (protobuf_equal(type, "const"))
         return PAL_STORAGE_DENSE;
-    if (coreml_find_chain(block, index, &chain))
-        return chain.sparse ? PAL_STORAGE_PALETTIZED_SPARSE : PAL_STORAGE_PALETTIZED;
+    if (chain->look_up)
+        return chain->sparse ? PAL_STORAGE_PALETTIZED_SPARSE : PAL_STORAGE_PALETTIZED;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         const size_t n = strlen(kinds[i].begin);
         if (type.len >= n && memcmp(type.data, kinds[i].begin, n) == 0)
@@ -88,14 +84,14 @@ pal_storage coreml_storage(const Coreml__Block *block, size_t index)
 
 /* ---------------------------------------------------------------- describing */
 
-static unsigned log2_exact(uint64_t n)
+unsigned coreml_table_bits(uint64_t entries)
 {
     unsigned bits = 0;
-    while (n > 1 && n % 2 == 0) {
-        n /= 2;
+    while (entries > 1 && entries % 2 == 0) {
+        entries /= 2;
         bits++;
     }
-    return n == 1 ? bits : 0;
+    return entries == 1 ? bits : 0;
 }
 
 /* Adds what one parameter of a compressed weight takes. */
@@ -150,24 +146,22 @@ static pal_status describe_table(const lut_chain *chain, pal_weight *info)
     for (size_t d = 0; d + 2 < t.rank; d++)
         if (!mem_multiply(info->num_luts, t.shape[d], &info->num_luts))
             return fail(PAL_ERROR_FORMAT, "a look-up table whose size overflows");
-    info->nbits = log2_exact(t.rank > 2 ? t.shape[t.rank - 2] : t.elements);
+    info->nbits = coreml_table_bits(t.rank > 2 ? t.shape[t.rank - 2] : t.elements);
     return PAL_OK;
 }
 
-pal_status coreml_describe_constexpr(const coreml *state, const Coreml__Block *block, size_t index,
-                                     pal_weight *info)
+pal_status coreml_describe_constexpr(const coreml *state, const lut_chain *chain, pal_weight *info)
 {
-    lut_chain chain;
     info->bytes = 0;
     info->num_luts = 0;
-    pal_status status = describe_parameters(block->operations[index], info);
-    if (!status && coreml_find_chain(block, index, &chain)) {
-        if (chain.look_up != chain.result)
-            status = describe_parameters(chain.look_up, info);
-        if (!status && chain.table_scale)
-            status = describe_parameters(chain.table_scale, info);
+    pal_status status = describe_parameters(chain->result, info);
+    if (!status && chain->look_up) {
+        if (chain->look_up != chain->result)
+            status = describe_parameters(chain->look_up, info);
+        if (!status && chain->table_scale)
+            status = describe_parameters(chain->table_scale, info);
         if (!status)
-            status = describe_table(&chain, info);
+            status = describe_table(chain, info);
     }
     return status ? fail_context(status, "%s: %s", state->model_path, info->name) : PAL_OK;
 }

@@ -58,7 +58,7 @@ pal_status coreml_can_express(const pal_model *model, size_t weight, const palet
 
 /* What replaces one weight. */
 typedef struct change {
-    lut_chain old; /* operations that made it; look_up is NULL if it was not palettized */
+    lut_chain old; /* operations that made it */
     emitted made;
     Coreml__Operation *
         *grown;      /* the first change of a block with more operations than before: its */
@@ -93,8 +93,7 @@ static pal_status make_operations(pal_model *model, const replacement *r, change
     coreml *state = model->state;
     const weight_place *place = &state->places[r->weight];
     const weight_file *file;
-    if (!coreml_find_chain(place->block, place->operation, &change->old))
-        change->old = (lut_chain){.result = place->block->operations[place->operation]};
+    change->old = place->chain;
     pal_status status = file_of(state, change, &file);
     if (status)
         return status;
@@ -142,15 +141,10 @@ static void shift_places(const pal_model *model, const Coreml__Block *block, siz
             state->places[i].operation = (size_t)((ptrdiff_t)state->places[i].operation + by);
 }
 
-static bool same_name(ProtobufCBinaryData a, ProtobufCBinaryData b)
-{
-    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
-}
-
 static bool block_uses(const Coreml__Block *block, ProtobufCBinaryData name)
 {
     for (size_t i = 0; i < block->n_outputs; i++)
-        if (same_name(block->outputs[i], name))
+        if (same_bytes(block->outputs[i], name))
             return true;
     for (size_t i = 0; i < block->n_operations; i++) {
         const Coreml__Operation *operation = block->operations[i];
@@ -158,7 +152,7 @@ static bool block_uses(const Coreml__Block *block, ProtobufCBinaryData name)
             const Coreml__Argument *argument = operation->inputs[j]->value;
             for (size_t k = 0; argument && k < argument->n_arguments; k++)
                 if (argument->arguments[k]->binding_case == COREML__BINDING__BINDING_NAME &&
-                    same_name(argument->arguments[k]->name, name))
+                    same_bytes(argument->arguments[k]->name, name))
                     return true;
         }
         for (size_t j = 0; j < operation->n_blocks; j++)
@@ -211,6 +205,7 @@ static void insert(pal_model *model, const replacement *r, const change *change)
     }
     memcpy(block->operations + at, change->made.operation,
            change->made.count * sizeof *block->operations);
+    place->chain = change->made.chain;
 }
 
 /* From here on nothing fails. */
@@ -235,7 +230,7 @@ static void commit(pal_model *model, const replacement *list, size_t count, chan
         const weight_place *place = &state->places[list[i].weight];
         pal_weight *info = &model->weights[list[i].weight].info;
         if (list[i].palette)
-            coreml_describe_constexpr(state, place->block, place->operation, info);
+            coreml_describe_constexpr(state, &place->chain, info);
     }
 }
 

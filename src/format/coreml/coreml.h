@@ -39,7 +39,6 @@ enum {
 
 pal_dtype mil_to_dtype(int32_t mil);
 int32_t mil_from_dtype(pal_dtype dtype);
-bool dtype_is_float(pal_dtype dtype);
 
 /* The version of the operator set, by its number in "CoreML8". */
 enum {
@@ -96,10 +95,30 @@ typedef struct pending_blob {
 
 #define PENDING (UINT64_C(1) << 63)
 
+/* The operations of one block that make a palettized weight: constexpr_lut_to_dense alone, or with
+ * others around it.
+ *
+ *   an integer table      blockwise_shift_scale (the table) -> lut_to_dense
+ *     from iOS26 on       lut_to_dense (integers) -> blockwise_shift_scale
+ *   per-channel scale     blockwise_shift_scale (a table for each scale) -> lut_to_dense
+ *     from iOS26 on       lut_to_dense -> blockwise_shift_scale
+ *   a pruned weight       lut_to_sparse -> sparse_to_dense; the table as above
+ *
+ * Both orders may come together. Which of them is written when is coremltools' choice; all are
+ * read. */
+typedef struct lut_chain {
+    const Coreml__Operation *result;  /* the one whose output is the weight */
+    const Coreml__Operation *look_up; /* constexpr_lut_to_dense or _sparse; NULL: not palettized */
+    const Coreml__Operation *table_scale; /* that makes its table, or NULL */
+    const Coreml__Operation *scale;       /* that scales what was looked up, or NULL */
+    bool sparse;
+} lut_chain;
+
 /* Where a weight is defined. */
 typedef struct weight_place {
     Coreml__Block *block;
     size_t operation;
+    lut_chain chain; /* its operations; they stay the same but for what replaces the weight */
     int opset;
     const char *function;
 } weight_place;
@@ -191,32 +210,28 @@ text_span operation_name(const Coreml__Operation *operation);
 
 /* ---------------------------------------------------------------- chain.c */
 
-/* The operations of one block that make a palettized weight: constexpr_lut_to_dense alone, or with
- * others around it.
- *
- *   an integer table      blockwise_shift_scale (the table) -> lut_to_dense
- *     from iOS26 on       lut_to_dense (integers) -> blockwise_shift_scale
- *   per-channel scale     blockwise_shift_scale (a table for each scale) -> lut_to_dense
- *     from iOS26 on       lut_to_dense -> blockwise_shift_scale
- *   a pruned weight       lut_to_sparse -> sparse_to_dense; the table as above
- *
- * Both orders may come together. Which of them is written when is coremltools' choice; all are
- * read. */
-typedef struct lut_chain {
-    const Coreml__Operation *result;      /* the one whose output is the weight */
-    const Coreml__Operation *look_up;     /* constexpr_lut_to_dense or constexpr_lut_to_sparse */
-    const Coreml__Operation *table_scale; /* that makes its table, or NULL */
-    const Coreml__Operation *scale;       /* that scales what was looked up, or NULL */
-    bool sparse;
-} lut_chain;
+/* What a walk knows of a name: which output of which operation of the same block it is now. */
+typedef struct value_definition {
+    const Coreml__Operation *operation; /* NULL: of none */
+    size_t output;
+    const Coreml__Operation *table_scale; /* what coreml_table_scale() said of the operation */
+} value_definition;
 
-/* False if the operation at `index` does not make a palettized weight in one of these ways. */
-bool coreml_find_chain(const Coreml__Block *block, size_t index, lut_chain *out);
-/* How the weight that the operation defines is stored. */
-pal_storage coreml_storage(const Coreml__Block *block, size_t index);
+typedef value_definition (*find_definition)(const void *user, ProtobufCBinaryData name);
+
+/* If the operation looks up in a table that another one scales, that one; else NULL. */
+const Coreml__Operation *coreml_table_scale(const Coreml__Operation *operation,
+                                            find_definition find, const void *user);
+/* The chain that ends with this operation, by what names stand for where it is; its look_up is NULL
+ * if the operation does not make a palettized weight in one of the ways above. */
+lut_chain coreml_find_chain(const Coreml__Operation *operation, find_definition find,
+                            const void *user);
+/* How the weight is stored whose operations these are. */
+pal_storage coreml_storage(const lut_chain *chain);
+/* nbits of a table with so many entries; 0 if they are not a power of two. */
+unsigned coreml_table_bits(uint64_t entries);
 /* Fills nbits, num_luts and bytes of a compressed weight's info from its operations. */
-pal_status coreml_describe_constexpr(const coreml *state, const Coreml__Block *block, size_t index,
-                                     pal_weight *info);
+pal_status coreml_describe_constexpr(const coreml *state, const lut_chain *chain, pal_weight *info);
 
 /* ---------------------------------------------------------------- lut.c */
 
@@ -233,6 +248,7 @@ enum { MAX_EMITTED = 3 };
 typedef struct emitted {
     Coreml__Operation *operation[MAX_EMITTED];
     size_t count;
+    lut_chain chain; /* what they are */
 } emitted;
 
 /* Operations that make the palettized weight. PAL_ERROR_MEMORY is the only failure. */

@@ -66,8 +66,7 @@ static bool block_defines(const Coreml__Block *block, ProtobufCBinaryData name)
     for (size_t i = 0; i < block->n_operations; i++) {
         const Coreml__Operation *operation = block->operations[i];
         for (size_t j = 0; j < operation->n_outputs; j++)
-            if (operation->outputs[j]->name.len == name.len &&
-                memcmp(operation->outputs[j]->name.data, name.data, name.len) == 0)
+            if (same_bytes(operation->outputs[j]->name, name))
                 return true;
         for (size_t j = 0; j < operation->n_blocks; j++)
             if (block_defines(operation->blocks[j], name))
@@ -91,8 +90,7 @@ static pal_status search_program(void *user, Coreml__Program *program)
                 block_defines(function->block_specializations[b]->value, search->name))
                 search->found = true;
         for (size_t i = 0; function && i < function->n_inputs; i++)
-            if (function->inputs[i]->name.len == search->name.len &&
-                memcmp(function->inputs[i]->name.data, search->name.data, search->name.len) == 0)
+            if (same_bytes(function->inputs[i]->name, search->name))
                 search->found = true;
     }
     return PAL_OK;
@@ -314,7 +312,8 @@ static tensor indices_of(const palette *p)
     return t;
 }
 
-/* The tables, each repeated for every scale. */
+/* The tables, each repeated for every scale. The palette keeps them, for it may be that of several
+ * weights, whose blobs are the same then. */
 static bool repeated_table(palette *p, tensor *out)
 {
     uint64_t shape[PAL_MAX_RANK];
@@ -322,10 +321,13 @@ static bool repeated_table(palette *p, tensor *out)
         shape[d] = p->scale_shape[d] > p->blocks[d] ? p->scale_shape[d] : p->blocks[d];
     *out = tensor_of(p, p->lut_dtype, shape, NULL);
     const uint64_t tables = out->elements;
+    out->data = p->repeated_lut;
     add_dimensions(out, UINT64_C(1) << p->nbits, p->vector_size);
+    if (p->repeated_lut)
+        return true;
     const size_t bytes = (size_t)(palette_lut_bytes(p) / palette_num_luts(p));
     char *repeated = palette_allocate(p, tables, bytes);
-    out->data = repeated;
+    out->data = p->repeated_lut = repeated;
     for (uint64_t i = 0; repeated && i < tables; i++) {
         uint64_t from = 0, stride = 1, rest = i;
         for (size_t d = p->rank; d-- > 0;) {
@@ -350,7 +352,8 @@ static void emit_packed(emitter *e)
     const tensor lut = {p->dtype, 1, {entries}, entries, palette_lut_bytes(p), p->lut, false};
     const tensor dimensions = {PAL_UINT32, 1,    {p->rank}, p->rank, p->rank * sizeof *shape,
                                shape,      false};
-    add_operation(e, LUT_TO_DENSE, 0);
+    Coreml__Operation *look_up = add_operation(e, LUT_TO_DENSE, 0);
+    e->out->chain = (lut_chain){.result = look_up, .look_up = look_up};
     take_place(e, 3);
     if (!shape || e->failed) {
         e->failed = true;
@@ -433,7 +436,9 @@ static void emit_scaled_first(emitter *e)
 {
     const Coreml__Operation *computed = emit_table(e);
     const tensor table = table_of(e->p);
-    add_look_up(e, add_operation(e, LUT_TO_DENSE, 3), &table, computed);
+    Coreml__Operation *look_up = add_operation(e, LUT_TO_DENSE, 3);
+    add_look_up(e, look_up, &table, computed);
+    e->out->chain = (lut_chain){.result = look_up, .look_up = look_up, .table_scale = computed};
     take_place(e, 0);
 }
 
@@ -453,6 +458,7 @@ static void emit_scaled_last(emitter *e)
     } else {
         add_table_scale(e, operation, false);
     }
+    e->out->chain = (lut_chain){.result = operation, .look_up = look_up, .scale = operation};
     take_place(e, 0);
 }
 
@@ -470,6 +476,8 @@ static void emit_sparse(emitter *e)
     Coreml__Operation *operation = add_operation(e, SPARSE_TO_DENSE, 2);
     add_name(e, operation, "nonzero_data", look_up, 1);
     add_name(e, operation, "mask", look_up, 0);
+    e->out->chain = (lut_chain){
+        .result = operation, .look_up = look_up, .table_scale = computed, .sparse = true};
     take_place(e, 0);
 }
 
@@ -502,7 +510,7 @@ pal_status coreml_emit_dense(coreml *state, const Coreml__Operation *old, const 
     memcpy(t.shape, info->shape, sizeof t.shape);
     set_size(&t);
     out->count = 0;
-    add_operation(&e, "const", 0);
+    out->chain = (lut_chain){.result = add_operation(&e, "const", 0)};
     take_place(&e, 1);
     if (!e.failed)
         add_attribute(&e, "val", &t, false);

@@ -20,23 +20,13 @@ static pal_status contradiction(void)
     return malformed("the shapes of its LUT, indices and output contradict each other");
 }
 
-static unsigned log2_exact(uint64_t n)
-{
-    unsigned bits = 0;
-    while (n > 1 && n % 2 == 0) {
-        n /= 2;
-        bits++;
-    }
-    return n == 1 ? bits : 0;
-}
-
 /* ---------------------------------------------------------------- the three forms */
 
 /* Before iOS18. */
 static pal_status read_packed(const tensor *lut, const tensor *indices, palette *p)
 {
     uint64_t elements = 1;
-    p->nbits = log2_exact(lut->elements);
+    p->nbits = coreml_table_bits(lut->elements);
     p->vector_size = 1;
     for (size_t d = 0; d < p->rank; d++) {
         p->blocks[d] = 1;
@@ -329,8 +319,7 @@ pal_status coreml_read_palette(const pal_model *model, size_t weight, palette **
     coreml *state = model->state;
     const weight_place *place = &state->places[weight];
     const pal_weight *info = &model->weights[weight].info;
-    lut_chain chain;
-    if (!coreml_find_chain(place->block, place->operation, &chain))
+    if (!place->chain.look_up)
         return fail(PAL_ERROR_UNSUPPORTED, "it is palettized in an unknown way");
     palette *p = mem_zeroed(1, sizeof *p);
     if (!p)
@@ -338,7 +327,7 @@ pal_status coreml_read_palette(const pal_model *model, size_t weight, palette **
     p->dtype = p->lut_dtype = info->dtype;
     p->rank = info->rank;
     memcpy(p->shape, info->shape, sizeof p->shape);
-    pal_status status = read_parts(state, &chain, info, p);
+    pal_status status = read_parts(state, &place->chain, info, p);
     if (status) {
         palette_free(p);
         return status == PAL_ERROR_UNSUPPORTED

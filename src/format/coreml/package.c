@@ -138,6 +138,8 @@ static void coreml_release(const pal_model *model, size_t weight)
         if (map->data && data >= map->data && data < map->data + map->size)
             file_map_discard(map, data, bytes);
     }
+    if (stored->dense && holdings_has_buffer(&state->held, stored->dense))
+        scratch_release((void *)stored->dense);
 }
 
 const format format_coreml = {

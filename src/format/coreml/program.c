@@ -13,10 +13,13 @@ static const size_t NONE = SIZE_MAX;
 typedef struct binding_name {
     ProtobufCBinaryData name;
     uint32_t hash;
-    size_t below; /* the definition in the same bucket that this one came on top of */
-    const Coreml__Operation *operation;
+    size_t below;               /* the definition in the same bucket that this one came on top of */
+    const Coreml__Block *block; /* with its operation; NULL for an input */
+    value_definition definition;
     size_t weight; /* NONE if it defines no weight */
 } binding_name;
+
+static const binding_name an_input = {.weight = SIZE_MAX};
 
 enum { BUCKETS = 4096, MAX_BLOCK_DEPTH = 64 };
 
@@ -25,6 +28,7 @@ typedef struct walk {
     coreml *state;
     size_t programs;
     const char *function;
+    const Coreml__Block *block;             /* being walked */
     int opset, least_opset, greatest_opset; /* of the block being walked; of all so far */
     binding_name *names;
     size_t name_count, name_capacity;
@@ -34,36 +38,34 @@ typedef struct walk {
     size_t feeds_constexpr_capacity, feeds_other_capacity;
 } walk;
 
-static uint32_t hash_bytes(ProtobufCBinaryData text)
-{
-    uint32_t hash = 2166136261u; /* FNV-1a */
-    for (size_t i = 0; i < text.len; i++)
-        hash = (hash ^ text.data[i]) * 16777619u;
-    return hash;
-}
-
-static bool same_bytes(ProtobufCBinaryData a, ProtobufCBinaryData b)
-{
-    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
-}
-
 static const binding_name *find_name(const walk *w, ProtobufCBinaryData name)
 {
-    uint32_t hash = hash_bytes(name);
+    uint32_t hash = protobuf_hash(name);
     for (size_t i = w->buckets[hash % BUCKETS]; i != NONE; i = w->names[i].below)
         if (w->names[i].hash == hash && same_bytes(w->names[i].name, name))
             return &w->names[i];
     return NULL;
 }
 
-static pal_status push_name(walk *w, ProtobufCBinaryData name, const Coreml__Operation *operation,
-                            size_t weight)
+/* What the name of a value of the block that is being walked stands for. */
+static value_definition find_in_block(const void *user, ProtobufCBinaryData name)
+{
+    const walk *w = user;
+    const binding_name *found = find_name(w, name);
+    return found && found->block == w->block ? found->definition : (value_definition){0};
+}
+
+static pal_status push_name(walk *w, ProtobufCBinaryData name, const binding_name *what)
 {
     if (!mem_grow((void **)&w->names, &w->name_capacity, w->name_count + 1, sizeof *w->names))
         return fail_memory("reading a model");
-    uint32_t hash = hash_bytes(name);
+    uint32_t hash = protobuf_hash(name);
     size_t *bucket = &w->buckets[hash % BUCKETS];
-    w->names[w->name_count] = (binding_name){name, hash, *bucket, operation, weight};
+    binding_name *added = &w->names[w->name_count];
+    *added = *what;
+    added->name = name;
+    added->hash = hash;
+    added->below = *bucket;
     *bucket = w->name_count++;
     return PAL_OK;
 }
@@ -163,7 +165,8 @@ static pal_status add_weight(walk *w, Coreml__Block *block, size_t index, size_t
     char *name = arena_copy(&w->state->edits, output->name.data, output->name.len);
     if (!name || !weights_reserve(w, i + 1))
         return fail_memory("reading a model");
-    w->state->places[i] = (weight_place){block, index, w->opset, w->function};
+    const lut_chain chain = coreml_find_chain(operation, find_in_block, w);
+    w->state->places[i] = (weight_place){block, index, chain, w->opset, w->function};
     w->feeds_constexpr[i] = w->feeds_other[i] = false;
     model_weight *weight = &w->model->weights[i];
     *weight = (model_weight){.same_as = i};
@@ -174,13 +177,13 @@ static pal_status add_weight(walk *w, Coreml__Block *block, size_t index, size_t
         .dtype = t.dtype,
         .rank = t.rank,
         .elements = t.elements,
-        .storage = coreml_storage(block, index),
+        .storage = coreml_storage(&chain),
         .nbits = pal_dtype_bits(t.dtype),
     };
     memcpy(weight->info.shape, t.shape, sizeof t.shape);
     status = weight->info.storage == PAL_STORAGE_DENSE
                  ? read_dense(w, operation, weight)
-                 : coreml_describe_constexpr(w->state, block, index, &weight->info);
+                 : coreml_describe_constexpr(w->state, &chain, &weight->info);
     if (!status && weight->info.storage == PAL_STORAGE_SPARSE)
         status = read_pruned(w, operation, weight);
     w->model->weight_count = i + 1;
@@ -198,9 +201,9 @@ static const Coreml__TensorValue *parameter(const walk *w, const Coreml__Operati
     const Coreml__Binding *binding = operation_input(operation, key);
     const Coreml__Value *value = NULL;
     if (binding && binding->binding_case == COREML__BINDING__BINDING_NAME) {
-        const binding_name *definition = find_name(w, binding->name);
-        if (definition && definition->operation)
-            value = operation_attribute(definition->operation, "val");
+        const binding_name *found = find_name(w, binding->name);
+        if (found && found->definition.operation)
+            value = operation_attribute(found->definition.operation, "val");
     } else if (binding && binding->binding_case == COREML__BINDING__BINDING_VALUE) {
         value = binding->value;
     }
@@ -287,24 +290,30 @@ static pal_status use_inputs(walk *w, const Coreml__Operation *operation)
 static pal_status walk_block(walk *w, Coreml__Block *block, int depth)
 {
     pal_status status = PAL_OK;
-    size_t mark = w->name_count;
+    const size_t mark = w->name_count;
+    const Coreml__Block *outer = w->block;
     if (depth > MAX_BLOCK_DEPTH)
         return fail(PAL_ERROR_FORMAT, "%s: blocks nested too deeply", w->state->model_path);
+    w->block = block;
     for (size_t i = 0; !status && i < block->n_inputs; i++)
-        status = push_name(w, block->inputs[i]->name, NULL, NONE);
+        status = push_name(w, block->inputs[i]->name, &an_input);
     for (size_t i = 0; !status && i < block->n_operations; i++) {
         Coreml__Operation *operation = block->operations[i];
-        size_t weight = NONE;
+        binding_name defined = {.block = block, .definition.operation = operation, .weight = NONE};
         status = use_inputs(w, operation);
         for (size_t j = 0; !status && j < operation->n_blocks; j++)
             status = walk_block(w, operation->blocks[j], depth + 1);
         if (!status && (protobuf_equal(operation->type, "const") ||
                         starts_with(operation->type, "constexpr_")))
-            status = add_weight(w, block, i, &weight);
-        for (size_t j = 0; !status && j < operation->n_outputs; j++)
-            status = push_name(w, operation->outputs[j]->name, operation, weight);
+            status = add_weight(w, block, i, &defined.weight);
+        defined.definition.table_scale = coreml_table_scale(operation, find_in_block, w);
+        for (size_t j = 0; !status && j < operation->n_outputs; j++) {
+            defined.definition.output = j;
+            status = push_name(w, operation->outputs[j]->name, &defined);
+        }
     }
     pop_names(w, mark);
+    w->block = outer;
     return status;
 }
 
@@ -323,7 +332,7 @@ static pal_status walk_program(void *user, Coreml__Program *program)
             return fail_memory("reading a model");
         size_t mark = w->name_count;
         for (size_t i = 0; !status && i < function->n_inputs; i++)
-            status = push_name(w, function->inputs[i]->name, NULL, NONE);
+            status = push_name(w, function->inputs[i]->name, &an_input);
         for (size_t b = 0; !status && b < function->n_block_specializations; b++) {
             const Coreml__BlockEntry *entry = function->block_specializations[b];
             w->opset = opset_number(entry->key);

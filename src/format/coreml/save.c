@@ -1,6 +1,5 @@
 /* Writing a package: weight files anew with only what the model refers to, the model with the new
  * places of its blobs, everything else copied; staged and committed as a whole. */
-#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -32,6 +31,7 @@ typedef struct saving {
     size_t opened;
     old_reference *old;
     size_t old_count, old_capacity;
+    uint64_t resident; /* bytes of our own memory written since it was let go of */
 } saving;
 
 /* The slot of an old offset; NULL when out of memory. */
@@ -61,15 +61,22 @@ static moved_blob *moved_slot(output_file *output, uint64_t from)
 }
 
 /* Writes the data of one reference, unless that has been done, and points it to the new place. */
-static pal_status move_blob(coreml *state, const weight_file *file, output_file *output,
+static pal_status move_blob(saving *s, const weight_file *file, output_file *output,
                             uint64_t *offset)
 {
+    enum { MOST_RESIDENT = 16 << 20 };
+    coreml *state = s->state;
     if (*offset >= PENDING) {
         pending_blob *pending = &state->pending[*offset - PENDING];
         if (!pending->written_at) {
             pending->written_at = blob_file_append(&output->writer, pending->dtype, pending->data,
                                                    pending->bytes, pending->elements);
             output->count++;
+            s->resident += pending->bytes;
+            if (s->resident >= MOST_RESIDENT) {
+                holdings_release(&state->held);
+                s->resident = 0;
+            }
         }
         *offset = pending->written_at;
         return PAL_OK;
@@ -107,7 +114,7 @@ static pal_status save_value(void *user, Coreml__Value *value)
     if (!mem_grow((void **)&s->old, &s->old_capacity, s->old_count + 1, sizeof *s->old))
         return fail_memory("writing weights");
     uint64_t offset = reference->offset;
-    status = move_blob(s->state, file, &s->outputs[index], &offset);
+    status = move_blob(s, file, &s->outputs[index], &offset);
     if (!status) {
         s->old[s->old_count++] = (old_reference){reference, reference->offset};
         reference->has_offset = true;
@@ -209,27 +216,17 @@ static pal_status save_model(const coreml *state, const char *temporary)
     return writer_close(&writer);
 }
 
-static bool is_empty_directory(const char *path)
-{
-    size_t entries = 0;
-    DIR *directory = opendir(path);
-    if (!directory)
-        return false;
-    while (entries <= 2 && readdir(directory)) /* "." and ".." are always there */
-        entries++;
-    closedir(directory);
-    return entries <= 2;
-}
-
-/* Refuses to put a package in the place of something that is none. */
-static pal_status check_destination(const char *path)
+/* Refuses to put a package into the one that is being read, or in the place of something that is
+ * none. */
+static pal_status check_destination(const coreml *state, const char *path)
 {
     struct stat info;
-    if (stat(path, &info) < 0)
-        return PAL_OK;
+    pal_status status = stage_refuse_inside(state->package, path);
+    if (status || stat(path, &info) < 0)
+        return status;
     if (!S_ISDIR(info.st_mode))
         return fail(PAL_ERROR_IO, "%s: exists and is not a package; not replaced", path);
-    if (!coreml_probe(path) && !is_empty_directory(path))
+    if (!coreml_probe(path) && !directory_is_empty(path))
         return fail(PAL_ERROR_IO, "%s: exists and is not a model package; not replaced", path);
     return PAL_OK;
 }
@@ -251,7 +248,7 @@ pal_status coreml_save(pal_model *model, const char *path, uint64_t *bytes)
     coreml *state = model->state;
     saving s = {.state = state};
     staged_output stage;
-    pal_status status = check_destination(path);
+    pal_status status = check_destination(state, path);
     if (!status)
         status = coreml_visit_values(state->root, open_value, state);
     if (status)

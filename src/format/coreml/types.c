@@ -41,12 +41,6 @@ int32_t blob_type_from_dtype(pal_dtype dtype)
     return 0;
 }
 
-bool dtype_is_float(pal_dtype dtype)
-{
-    return dtype == PAL_FLOAT16 || dtype == PAL_FLOAT32 || dtype == PAL_BFLOAT16 ||
-           dtype == PAL_FLOAT64 || dtype == PAL_FLOAT8E4M3FN || dtype == PAL_FLOAT8E5M2;
-}
-
 int opset_number(ProtobufCBinaryData text)
 {
     static const char prefix[] = "CoreML";

@@ -18,12 +18,6 @@ typedef struct walk {
     size_t weight_capacity;
 } walk;
 
-static bool dtype_is_float(pal_dtype dtype)
-{
-    return dtype == PAL_FLOAT16 || dtype == PAL_FLOAT32 || dtype == PAL_BFLOAT16 ||
-           dtype == PAL_FLOAT64 || dtype == PAL_FLOAT8E4M3FN || dtype == PAL_FLOAT8E5M2;
-}
-
 /* ---------------------------------------------------------------- definitions */
 
 /* Within a graph a name stands for one value; it may hide one of a graph around it. */

@@ -1,5 +1,4 @@
 /* The file: opening, replacing weights, saving. */
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +31,7 @@ static bool onnx_probe(const char *path)
     return looks_like_model(begin, size);
 }
 
-static pal_status read_model(onnx *state)
+pal_status onnx_read(onnx *state)
 {
     wire_buffer skeleton = {0};
     ProtobufCMessage *root = NULL;
@@ -78,7 +77,12 @@ static pal_status onnx_open(pal_model *model)
     model->state = state;
     state->path = model->path;
     arena_init(&state->edits, SIZE_MAX);
-    pal_status status = read_model(state);
+    pal_status status = onnx_read(state);
+    struct stat info;
+    if (!status && stat(state->path, &info) == 0) {
+        state->device = info.st_dev;
+        state->inode = info.st_ino;
+    }
     if (!status)
         status = tensor_visit_all(&state->root->base, open_tensor, state);
     if (status)
@@ -189,47 +193,77 @@ static void onnx_release(const pal_model *model, size_t weight)
  * content, "model.onnx.0123456789abcdef.data", and is complete before the model appears. So
  * whatever happens on the way, and whatever was there before, a model never refers to another
  * model's data. */
-enum { DIGITS = 16 };
-static const char SUFFIX[] = ".data";
-
 typedef struct saving {
     onnx *state;
     emission emission;
     wire_output output;
     staged_output data_stage, model_stage;
+    char *final;    /* where the model ends up, which may be behind a link: its data lie there */
     char *location; /* of external data, in the model */
     char *data_path;
-    void *buffer; /* the one being written, if it is one of the state's */
+    replaced_data old;
+    uint64_t resident; /* bytes written since memory was let go of */
 } saving;
 
-/* Lets go of the memory of what was written. A buffer is released when the next one begins. */
+/* Lets go of the memory of what was written. */
 static void written(void *user, const void *data, size_t size)
 {
+    enum { MOST_RESIDENT = 16 << 20 };
     saving *s = user;
     discard(s->state, data, size);
-    if (holdings_has_buffer(&s->state->held, data)) {
-        scratch_release(s->buffer);
-        s->buffer = (void *)data;
+    s->resident += size;
+    if (s->resident >= MOST_RESIDENT) {
+        holdings_release(&s->state->held);
+        s->resident = 0;
     }
 }
 
 /* The name of the data file, its digits still to come. */
-static pal_status name_data(saving *s, const char *path)
+static pal_status name_data(saving *s)
 {
-    const char *slash = strrchr(path, '/');
-    const char *base = slash ? slash + 1 : path;
-    s->location = arena_printf(&s->emission.arena, "%s.%0*d%s", base, DIGITS, 0, SUFFIX);
-    s->data_path = arena_printf(&s->emission.arena, "%.*s%s", (int)(base - path), path,
+    const char *slash = strrchr(s->final, '/');
+    const char *base = slash ? slash + 1 : s->final;
+    s->location = arena_printf(&s->emission.arena, "%s.%0*d%s", base, DATA_DIGITS, 0, DATA_SUFFIX);
+    s->data_path = arena_printf(&s->emission.arena, "%.*s%s", (int)(base - s->final), s->final,
                                 s->location ? s->location : "");
     return s->location && s->data_path ? PAL_OK : fail_memory("writing external data");
 }
 
-static uint64_t hash_piece(uint64_t hash, const uint8_t *data, uint64_t size)
+/* ---------------------------------------------------------------- the hash of data */
+
+static uint64_t rotate(uint64_t x, unsigned by)
 {
-    for (uint64_t i = 0; i < size; i++)
-        hash = (hash ^ data[i]) * 1099511628211u; /* FNV-1a */
+    return x << by | x >> (64 - by);
+}
+
+/* A round of xxHash64: each step of it can be undone, so no word is lost. */
+static uint64_t hash_word(uint64_t hash, uint64_t word)
+{
+    hash ^= rotate(word * 0xc2b2ae3d27d4eb4fu, 31) * 0x9e3779b185ebca87u;
+    return rotate(hash, 27) * 0x9e3779b185ebca87u + 0x85ebca77c2b2ae63u;
+}
+
+/* Eight bytes at a time, the last ones filled up with zeros. */
+static uint64_t hash_bytes(uint64_t hash, const uint8_t *data, uint64_t size)
+{
+    for (uint64_t word, n; size; data += n, size -= n) {
+        n = size < sizeof word ? size : sizeof word;
+        word = 0;
+        memcpy(&word, data, n);
+        hash = hash_word(hash, word);
+    }
     return hash;
 }
+
+/* Every digit depends on all of it. */
+static uint64_t hash_finish(uint64_t hash)
+{
+    hash = (hash ^ hash >> 33) * 0xc2b2ae3d27d4eb4fu;
+    hash = (hash ^ hash >> 29) * 0x165667b19e3779f9u;
+    return hash ^ hash >> 32;
+}
+
+/* ---------------------------------------------------------------- writing */
 
 static void write_pieces(saving *s, file_writer *writer, uint64_t *hash)
 {
@@ -237,11 +271,11 @@ static void write_pieces(saving *s, file_writer *writer, uint64_t *hash)
     for (size_t i = 0; i < s->emission.piece_count; i++) {
         const external_piece *piece = &s->emission.pieces[i];
         writer_align(writer, 64);
-        *hash = hash_piece(*hash, (const uint8_t *)&piece->length, sizeof piece->length);
+        *hash = hash_word(hash_word(*hash, piece->length), piece->zeros);
         for (uint64_t done = 0, n; done < piece->length; done += n) {
             n = piece->length - done < CHUNK ? piece->length - done : CHUNK;
             const uint8_t *data = (const uint8_t *)piece->data + done;
-            *hash = hash_piece(*hash, data, n);
+            *hash = hash_bytes(*hash, data, n);
             writer_write(writer, data, (size_t)n);
             written(s, data, (size_t)n);
         }
@@ -255,8 +289,8 @@ static void write_pieces(saving *s, file_writer *writer, uint64_t *hash)
 static pal_status save_data(saving *s)
 {
     file_writer writer;
-    uint64_t hash = 14695981039346656037u;
-    char digits[DIGITS + 1];
+    uint64_t hash = 0;
+    char digits[DATA_DIGITS + 1];
     pal_status status = stage_file(&s->data_stage, s->data_path);
     if (!status)
         status = writer_open(&writer, s->data_stage.temporary);
@@ -264,16 +298,18 @@ static pal_status save_data(saving *s)
         return status;
     write_pieces(s, &writer, &hash);
     status = writer_close(&writer);
-    snprintf(digits, sizeof digits, "%0*llx", DIGITS, (unsigned long long)hash);
+    snprintf(digits, sizeof digits, "%0*llx", DATA_DIGITS, (unsigned long long)hash_finish(hash));
     char *const texts[] = {s->location, s->data_path, s->data_stage.final};
     for (size_t i = 0; i < 3; i++)
-        memcpy(texts[i] + strlen(texts[i]) - strlen(SUFFIX) - DIGITS, digits, DIGITS);
+        memcpy(texts[i] + strlen(texts[i]) - strlen(DATA_SUFFIX) - DATA_DIGITS, digits,
+               DATA_DIGITS);
     return status;
 }
 
-static pal_status save_model(saving *s, const char *path)
+/* Packs the model with what its messages say now. */
+static pal_status prepare(saving *s, const char *path)
 {
-    file_writer writer;
+    wire_output_free(&s->output);
     pal_status status = wire_prepare(s->state->root, &s->output);
     if (!status && s->output.size > INT32_MAX)
         status =
@@ -282,37 +318,19 @@ static pal_status save_model(saving *s, const char *path)
                  "convert the input to external data first (onnx.save_model with "
                  "save_as_external_data=True)",
                  path, (unsigned long long)s->output.size);
-    if (!status)
-        status = stage_file(&s->model_stage, path);
+    return status;
+}
+
+static pal_status save_model(saving *s)
+{
+    file_writer writer;
+    pal_status status = stage_file(&s->model_stage, s->final);
     if (!status)
         status = writer_open(&writer, s->model_stage.temporary);
     if (status)
         return status;
     wire_write(&s->output, &writer, written, s);
     return writer_close(&writer);
-}
-
-/* Removes data files of earlier models of this name. */
-static void remove_old_data(const saving *s)
-{
-    const char *slash = strrchr(s->data_path, '/');
-    char *directory =
-        slash ? strndup(s->data_path, (size_t)(slash - s->data_path) + 1) : strdup(".");
-    DIR *listing = directory ? opendir(directory) : NULL;
-    const size_t length = strlen(s->location), fixed = length - strlen(SUFFIX) - DIGITS;
-    for (struct dirent *entry; listing && (entry = readdir(listing));) {
-        const char *name = entry->d_name;
-        bool ours = strlen(name) == length && strncmp(name, s->location, fixed) == 0 &&
-                    strspn(name + fixed, "0123456789abcdef") == DIGITS &&
-                    strcmp(name + fixed + DIGITS, SUFFIX) == 0;
-        char *path = ours && strcmp(name, s->location) != 0 ? path_join(directory, name) : NULL;
-        if (path)
-            path_remove(path);
-        free(path);
-    }
-    if (listing)
-        closedir(listing);
-    free(directory);
 }
 
 /* The data first. If the model does not follow they go again, unless the model that stays has the
@@ -327,7 +345,7 @@ static pal_status commit(saving *s)
         return status;
     status = stage_commit(&s->model_stage);
     if (!status)
-        remove_old_data(s);
+        replaced_data_remove(&s->old, data ? s->data_path : "");
     else if (data && !there)
         path_remove(s->data_path);
     return status;
@@ -335,17 +353,25 @@ static pal_status commit(saving *s)
 
 static pal_status save_files(saving *s, pal_model *model, const char *path)
 {
-    pal_status status = onnx_emit(model, &s->emission);
+    s->final = path_final(path);
+    pal_status status = s->final ? onnx_emit(model, &s->emission) : fail_memory("writing a model");
     if (!status)
-        status = name_data(s, path);
+        status = name_data(s);
     if (!status && s->state->file_count)
         status =
             onnx_emit_external(s->state, &s->emission,
                                (ProtobufCBinaryData){strlen(s->location), (uint8_t *)s->location});
-    if (!status && s->emission.piece_count)
-        status = save_data(s);
     if (!status)
-        status = save_model(s, path);
+        status = prepare(s, path);
+    if (!status)
+        status = replaced_data_list(s->state, s->final, &s->old);
+    if (!status && s->emission.piece_count) {
+        status = save_data(s);
+        if (!status) /* again, with the name that the data have got, which is as long */
+            status = prepare(s, path);
+    }
+    if (!status)
+        status = save_model(s);
     return status ? status : commit(s);
 }
 
@@ -382,6 +408,8 @@ static pal_status onnx_save(pal_model *model, const char *path, uint64_t *bytes)
     stage_abandon(&s.model_stage);
     status_message_put(&message);
     wire_output_free(&s.output);
+    replaced_data_free(&s.old);
+    free(s.final);
     onnx_restore(&s.emission);
     return status;
 }

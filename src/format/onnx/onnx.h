@@ -9,6 +9,7 @@
  *   match.c   recognises these operators in a file
  *   emit.c    writes them into a graph
  *   external.c  moves external data into one file
+ *   replaced.c  data files of the model that a saved one takes the place of
  *
  * A palettized weight is not kept as operators. Opening a file takes them out of the graph and
  * keeps the palette; saving makes them anew. In between the model is never edited, so replacing
@@ -17,6 +18,8 @@
  * Facts are from the published ONNX specification. */
 #ifndef PAL_FORMAT_ONNX_ONNX_H
 #define PAL_FORMAT_ONNX_ONNX_H
+
+#include <sys/types.h>
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -86,12 +89,9 @@ typedef struct onnx {
     weight_place *places; /* one for each weight */
     size_t place_capacity;
     holdings held; /* with the palettes read from the file, and aligned copies of what it has */
+    dev_t device;  /* and inode: which file it was when it was opened */
+    ino_t inode;
 } onnx;
-
-static inline bool same_bytes(ProtobufCBinaryData a, ProtobufCBinaryData b)
-{
-    return a.len == b.len && (a.len == 0 || __builtin_memcmp(a.data, b.data, a.len) == 0);
-}
 
 /* An operator of ONNX's own domain, of this type. */
 static inline bool node_is(const Onnx__Node *node, const char *type)
@@ -99,6 +99,11 @@ static inline bool node_is(const Onnx__Node *node, const char *type)
     return protobuf_equal(node->op_type, type) &&
            (node->domain.len == 0 || protobuf_equal(node->domain, "ai.onnx"));
 }
+
+/* ---------------------------------------------------------------- model.c */
+
+/* Reads the file at state->path: its map, its messages and their root. */
+pal_status onnx_read(onnx *state);
 
 /* ---------------------------------------------------------------- tensor.c */
 
@@ -257,5 +262,25 @@ void onnx_restore(emission *emission);
 /* Moves what was in external files, and new data of some size, into one external file, which shall
  * be named `location`; the text may still change, but not its length. */
 pal_status onnx_emit_external(onnx *state, emission *emission, ProtobufCBinaryData location);
+
+/* ---------------------------------------------------------------- replaced.c */
+
+/* How the name of a file of external data ends: a dot, so many digits of a hash, and this. */
+enum { DATA_DIGITS = 16 };
+extern const char DATA_SUFFIX[];
+
+/* Paths of data files. */
+typedef struct replaced_data {
+    char **paths;
+    size_t count, capacity;
+} replaced_data;
+
+/* Lists the data files that saving once wrote for the model that is at `final` now, less those that
+ * the model to be saved is read from, unless it is the very same file: under another name it needs
+ * them still. (A copy of a model that shares its data with it is not known.) replaced_data_free()
+ * in any case. */
+pal_status replaced_data_list(const onnx *state, const char *final, replaced_data *out);
+void replaced_data_remove(const replaced_data *list, const char *except);
+void replaced_data_free(replaced_data *list);
 
 #endif

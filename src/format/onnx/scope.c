@@ -4,14 +4,6 @@
 
 enum { BUCKETS = sizeof((scope *)0)->buckets / sizeof(size_t) };
 
-static uint32_t hash_bytes(ProtobufCBinaryData text)
-{
-    uint32_t hash = 2166136261u; /* FNV-1a */
-    for (size_t i = 0; i < text.len; i++)
-        hash = (hash ^ text.data[i]) * 16777619u;
-    return hash;
-}
-
 void scope_init(scope *scope)
 {
     scope->definitions = NULL;
@@ -32,7 +24,7 @@ bool scope_push(scope *scope, const definition *definition)
         return false;
     struct definition *added = &scope->definitions[scope->count];
     *added = *definition;
-    added->hash = hash_bytes(added->name);
+    added->hash = protobuf_hash(added->name);
     added->below = scope->buckets[added->hash % BUCKETS];
     scope->buckets[added->hash % BUCKETS] = scope->count++;
     return true;
@@ -48,7 +40,7 @@ void scope_pop(scope *scope, size_t count)
 
 definition *scope_find(const scope *scope, ProtobufCBinaryData name)
 {
-    uint32_t hash = hash_bytes(name);
+    uint32_t hash = protobuf_hash(name);
     for (size_t i = scope->buckets[hash % BUCKETS]; i != NONE; i = scope->definitions[i].below)
         if (scope->definitions[i].hash == hash && same_bytes(scope->definitions[i].name, name))
             return &scope->definitions[i];

@@ -1,5 +1,6 @@
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "format/onnx/onnx.h"
 
@@ -73,6 +74,24 @@ static bool read_number(ProtobufCBinaryData text, uint64_t *number)
     return text.len > 0;
 }
 
+/* Where external data lie, in fresh memory; NULL when out of memory. Of a model that is reached
+ * through a link, data may be linked beside it, as download caches have them; what saving writes
+ * lies beside the model itself. */
+static char *external_path(const char *model, const char *location)
+{
+    char *path = path_beside(model, location);
+    if (!path || access(path, F_OK) == 0)
+        return path;
+    char *final = path_final(model), *other = final ? path_beside(final, location) : NULL;
+    free(final);
+    if (other && access(other, F_OK) < 0) {
+        free(other);
+        return path;
+    }
+    free(path);
+    return other;
+}
+
 /* The file of that name beside the model, mapped once. */
 static pal_status open_external(onnx *state, ProtobufCBinaryData location,
                                 const external_file **out)
@@ -85,22 +104,18 @@ static pal_status open_external(onnx *state, ProtobufCBinaryData location,
     }
     if (location.len == 0 || memchr(location.data, 0, location.len))
         return fail(PAL_ERROR_FORMAT, "%s: external data without a file name", state->path);
-    const char *slash = strrchr(state->path, '/');
-    char *directory = slash ? strndup(state->path, (size_t)(slash - state->path) + 1) : strdup("");
     external_file file = {.location = strndup((const char *)location.data, location.len)};
     pal_status status = PAL_OK;
-    if (directory && file.location)
-        file.path = path_join(directory, file.location);
-    if (!file.path || !mem_grow((void **)&state->files, &state->file_capacity,
-                                state->file_count + 1, sizeof *state->files))
-        status = fail_memory("opening external data");
-    else if (!path_is_inside(file.location))
+    if (file.location && !path_is_inside(file.location))
         status =
             fail(PAL_ERROR_FORMAT, "%s: external data outside of the model's directory: %.200s",
                  state->path, file.location);
+    else if (!file.location || !(file.path = external_path(state->path, file.location)) ||
+             !mem_grow((void **)&state->files, &state->file_capacity, state->file_count + 1,
+                       sizeof *state->files))
+        status = fail_memory("opening external data");
     else
         status = file_map_open(file.path, &file.map);
-    free(directory);
     if (status) {
         free(file.location);
         free(file.path);
@@ -137,10 +152,18 @@ pal_status tensor_external(onnx *state, const Onnx__Tensor *message, const file_
         return fail(PAL_ERROR_FORMAT, "%s: %s should have %llu bytes at %llu; it has %zu in all",
                     state->path, file->path, (unsigned long long)given, (unsigned long long)offset,
                     file->map.size);
+    if (!has_length) { /* what the shape takes, if there is so much; else all that is there */
+        tensor t;
+        bool known;
+        status = tensor_type_read(state, message, &t, &known);
+        given = file->map.size - offset;
+        if (!status && known && t.bytes < given)
+            given = t.bytes;
+    }
     *map = &file->map;
     *data = file->map.data ? file->map.data + offset : NULL;
-    *length = has_length ? given : file->map.size - offset;
-    return PAL_OK;
+    *length = given;
+    return status;
 }
 
 pal_status tensor_read(onnx *state, const Onnx__Tensor *message, tensor *out)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "format/protobuf.h"
 
 /* Both directions walk a message by protobuf-c's description of it: a field that it declares as a
  * message is entered, everything else is copied as it stands. */
@@ -18,10 +19,6 @@ enum {
     PADDED_LENGTH = 5, /* bytes of a length that is filled in later */
 };
 
-typedef struct reader {
-    const uint8_t *at, *end;
-} reader;
-
 /* One field as it stands: `begin` at its tag; of LENGTH, the content from `data` on. */
 typedef struct field {
     const uint8_t *begin, *data;
@@ -30,29 +27,17 @@ typedef struct field {
     unsigned wire_type;
 } field;
 
-static bool read_varint(reader *r, uint64_t *value)
-{
-    *value = 0;
-    for (unsigned shift = 0; shift < 64 && r->at < r->end; shift += 7) {
-        uint8_t byte = *r->at++;
-        *value |= (uint64_t)(byte & 0x7f) << shift;
-        if (byte < 0x80)
-            return true;
-    }
-    return false;
-}
-
-static bool read_field(reader *r, field *f)
+static bool read_field(protobuf_reader *r, field *f)
 {
     uint64_t tag, length = 0;
     f->begin = r->at;
-    if (!read_varint(r, &tag))
+    if (!protobuf_read_varint(r, &tag))
         return false;
     f->number = tag >> 3;
     f->wire_type = (unsigned)(tag & 7);
     switch (f->wire_type) {
     case VARINT:
-        if (!read_varint(r, &length))
+        if (!protobuf_read_varint(r, &length))
             return false;
         f->data = r->at;
         f->length = 0;
@@ -60,7 +45,7 @@ static bool read_field(reader *r, field *f)
     case FIXED64: length = 8; break;
     case FIXED32: length = 4; break;
     case LENGTH:
-        if (!read_varint(r, &length))
+        if (!protobuf_read_varint(r, &length))
             return false;
         break;
     default: return false;
@@ -135,8 +120,8 @@ static void append_place(wire_buffer *out, const field *f)
     append(out, bytes, size);
 }
 
-static bool collapse(const ProtobufCMessageDescriptor *descriptor, reader r, wire_buffer *out,
-                     int depth)
+static bool collapse(const ProtobufCMessageDescriptor *descriptor, protobuf_reader r,
+                     wire_buffer *out, int depth)
 {
     const bool is_tensor = descriptor == &onnx__tensor__descriptor;
     field f;
@@ -153,7 +138,7 @@ static bool collapse(const ProtobufCMessageDescriptor *descriptor, reader r, wir
             append_varint(out, f.number << 3 | LENGTH);
             const size_t at = out->size;
             append(out, (uint8_t[PADDED_LENGTH]){0}, PADDED_LENGTH);
-            if (!collapse(inner, (reader){f.data, f.data + f.length}, out, depth + 1))
+            if (!collapse(inner, (protobuf_reader){f.data, f.data + f.length}, out, depth + 1))
                 return false;
             size_t length = out->failed ? 0 : out->size - at - PADDED_LENGTH;
             for (int i = 0; i < PADDED_LENGTH && !out->failed; i++, length >>= 7)
@@ -168,7 +153,7 @@ static bool collapse(const ProtobufCMessageDescriptor *descriptor, reader r, wir
 pal_status wire_collapse(const char *path, const uint8_t *data, size_t size, wire_buffer *skeleton)
 {
     *skeleton = (wire_buffer){0};
-    if (!collapse(&onnx__model__descriptor, (reader){data, data + size}, skeleton, 0))
+    if (!collapse(&onnx__model__descriptor, (protobuf_reader){data, data + size}, skeleton, 0))
         return fail(PAL_ERROR_FORMAT, "%s: damaged, or not an ONNX model", path);
     if (skeleton->failed)
         return fail_memory("reading a model");
@@ -184,16 +169,16 @@ pal_status wire_collapse(const char *path, const uint8_t *data, size_t size, wir
 static Onnx__Place read_place(const field *f)
 {
     Onnx__Place place = ONNX__PLACE__INIT;
-    reader r = {f->data, f->data + f->length};
+    protobuf_reader r = {f->data, f->data + f->length};
     field part;
     while (r.at < r.end && read_field(&r, &part)) {
-        reader value = {part.begin, r.end};
+        protobuf_reader value = {part.begin, r.end};
         uint64_t number = 0;
-        read_varint(&value, &number);
+        protobuf_read_varint(&value, &number);
         if (part.wire_type == FIXED64)
             memcpy(&number, part.data, sizeof number);
         else
-            read_varint(&value, &number);
+            protobuf_read_varint(&value, &number);
         switch (part.number) {
         case 1: place.field = (uint32_t)number; break;
         case 2: place.address = number; break;
@@ -211,7 +196,8 @@ static bool is_place(const ProtobufCMessageDescriptor *descriptor, const field *
 
 /* Size of the final message; remembers those of its submessages in the order in which write_message
  * comes to them. */
-static uint64_t measure(const ProtobufCMessageDescriptor *descriptor, reader r, wire_output *output)
+static uint64_t measure(const ProtobufCMessageDescriptor *descriptor, protobuf_reader r,
+                        wire_output *output)
 {
     uint64_t size = 0;
     field f;
@@ -229,7 +215,7 @@ static uint64_t measure(const ProtobufCMessageDescriptor *descriptor, reader r, 
                 output->skeleton.failed = true;
                 return 0;
             }
-            content = measure(inner, (reader){f.data, f.data + f.length}, output);
+            content = measure(inner, (protobuf_reader){f.data, f.data + f.length}, output);
             if (output->skeleton.failed)
                 return 0;
             output->sizes[slot] = content;
@@ -274,7 +260,7 @@ typedef struct expansion {
     void *user;
 } expansion;
 
-static void write_message(const ProtobufCMessageDescriptor *descriptor, reader r,
+static void write_message(const ProtobufCMessageDescriptor *descriptor, protobuf_reader r,
                           const expansion *e)
 {
     field f;
@@ -286,7 +272,7 @@ static void write_message(const ProtobufCMessageDescriptor *descriptor, reader r
         } else if (inner) {
             write_varint(e->writer, f.number << 3 | LENGTH);
             write_varint(e->writer, e->output->sizes[e->output->next++]);
-            write_message(inner, (reader){f.data, f.data + f.length}, e);
+            write_message(inner, (protobuf_reader){f.data, f.data + f.length}, e);
         } else {
             writer_write(e->writer, f.begin, (size_t)(r.at - f.begin));
         }
@@ -312,7 +298,8 @@ pal_status wire_prepare(const Onnx__Model *model, wire_output *output)
     if (!output->skeleton.failed)
         output->size = measure(
             &onnx__model__descriptor,
-            (reader){output->skeleton.data, output->skeleton.data + output->skeleton.size}, output);
+            (protobuf_reader){output->skeleton.data, output->skeleton.data + output->skeleton.size},
+            output);
     return output->skeleton.failed ? fail_memory("writing a model") : PAL_OK;
 }
 
@@ -322,7 +309,7 @@ void wire_write(wire_output *output, file_writer *writer, wire_written written, 
     const wire_buffer *skeleton = &output->skeleton;
     output->next = 0;
     write_message(&onnx__model__descriptor,
-                  (reader){skeleton->data, skeleton->data + skeleton->size}, &e);
+                  (protobuf_reader){skeleton->data, skeleton->data + skeleton->size}, &e);
 }
 
 void wire_output_free(wire_output *output)

@@ -65,19 +65,24 @@ static bool safetensors_probe(const char *path)
 
 /* ---------------------------------------------------------------- memory of the tensors */
 
-const void *safetensors_aligned(safetensors *state, const stored *tensor)
+const void *safetensors_aligned(safetensors *state, const shard *shard, const stored *tensor)
 {
+    enum { PIECE = 4 << 20 };
     const size_t size = tensor->type && tensor->type->bits > 8 ? tensor->type->bits / 8 : 1;
     if ((uintptr_t)tensor->data % size == 0)
         return tensor->data;
     if (!holdings_reserve(&state->held, 1))
         return NULL;
-    void *copy = scratch_zeroed(tensor->bytes, 1);
+    unsigned char *copy = scratch_zeroed(tensor->bytes, 1);
     if (!copy)
         return NULL;
     holdings_keep_buffer(&state->held, copy);
-    memcpy(copy, tensor->data, tensor->bytes);
-    scratch_release(copy);
+    for (uint64_t done = 0, n; done < tensor->bytes; done += n) {
+        n = tensor->bytes - done < PIECE ? tensor->bytes - done : PIECE;
+        memcpy(copy + done, tensor->data + done, n);
+        safetensors_discard(shard, tensor->data + done, n);
+        scratch_release(copy);
+    }
     return copy;
 }
 
@@ -97,15 +102,12 @@ static void safetensors_release(const pal_model *model, size_t weight)
         safetensors_discard(shard, entry->tensor->data, entry->tensor->bytes);
     if (entry->palette)
         safetensors_discard(shard, entry->palette->indices, palette_index_bytes(entry->palette));
+    const void *dense = model->weights[weight].dense;
+    if (dense && !(entry->tensor && dense == entry->tensor->data)) /* of our own, then */
+        scratch_release((void *)dense);
 }
 
 /* ---------------------------------------------------------------- weights */
-
-static bool is_float(pal_dtype dtype)
-{
-    return dtype == PAL_FLOAT16 || dtype == PAL_BFLOAT16 || dtype == PAL_FLOAT32 ||
-           dtype == PAL_FLOAT64 || dtype == PAL_FLOAT8E4M3FN || dtype == PAL_FLOAT8E5M2;
-}
 
 static bool safetensors_lut_dtype_ok(pal_dtype dtype)
 {
@@ -157,7 +159,7 @@ static pal_status add_weight(pal_model *model, entry *entry)
     name_tells(entry->name, &weight->embedding, &weight->locked);
     if (palette)
         return PAL_OK;
-    weight->dense = safetensors_aligned(state, tensor);
+    weight->dense = safetensors_aligned(state, &state->shards[entry->shard], tensor);
     return weight->dense ? check_names(state, weight) : fail_memory("reading a checkpoint");
 }
 
@@ -168,7 +170,7 @@ static pal_status find_weights(pal_model *model)
     for (size_t i = 0; !status && i < state->entry_count; i++) {
         entry *entry = &state->entries[i];
         const stored *tensor = entry->tensor;
-        if (!tensor || (tensor->type && is_float(tensor->type->dtype) && tensor->rank > 0 &&
+        if (!tensor || (tensor->type && dtype_is_float(tensor->type->dtype) && tensor->rank > 0 &&
                         tensor->rank <= PAL_MAX_RANK))
             status = add_weight(model, entry);
     }

@@ -153,7 +153,7 @@ static pal_status read_parts(safetensors *state, const shard *shard, const char 
     if (!status)
         status = check_outliers(part, p);
     for (int i = 0; !status && i < PARTS; i++)
-        if (part[i] && !(data[i] = safetensors_aligned(state, part[i])))
+        if (part[i] && !(data[i] = safetensors_aligned(state, shard, part[i])))
             status = fail_memory("reading a palette");
     p->indices = data[PART_INDICES];
     p->lut = data[PART_LUT];

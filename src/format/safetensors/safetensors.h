@@ -112,7 +112,7 @@ bool safetensors_is_folder(const char *path);
 
 /* The tensor's data, aligned for its type: in place, or a copy where the file has it elsewhere.
  * NULL when out of memory. */
-const void *safetensors_aligned(safetensors *state, const stored *tensor);
+const void *safetensors_aligned(safetensors *state, const shard *shard, const stored *tensor);
 /* Lets the pages of a file go that hold this. Does nothing for other memory. */
 void safetensors_discard(const shard *shard, const void *data, uint64_t bytes);
 

@@ -5,8 +5,6 @@
  * multiples of 8 bytes come first (indices are padded to such), then the others by the size of
  * their elements: so every tensor is aligned for its type without holes, which the format does not
  * allow. */
-#define _GNU_SOURCE /* realpath */
-#define _DARWIN_C_SOURCE
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -356,39 +354,12 @@ static pal_status save_folder(new_checkpoint *new, const char *folder)
 
 /* ---------------------------------------------------------------- the destination */
 
-/* Refuses to write a folder into the one that is being read: it would be part of its own copy. */
-static pal_status refuse_inside(const char *source, const char *path)
-{
-    char *outer = realpath(source, NULL), *inner = NULL, *copy = strdup(path);
-    size_t length = copy ? strlen(copy) : 0;
-    while (length > 1 && copy[length - 1] == '/')
-        copy[--length] = 0;
-    if (copy) {
-        char *slash = strrchr(copy, '/');
-        if (slash)
-            slash[slash == copy] = 0;
-        inner = realpath(slash ? copy : ".", NULL);
-    }
-    const size_t n = outer ? strlen(outer) : 0;
-    const bool inside =
-        outer && inner && strncmp(inner, outer, n) == 0 && (inner[n] == '/' || inner[n] == 0);
-    free(outer);
-    free(inner);
-    free(copy);
-    return inside ? fail(PAL_ERROR_ARGUMENT, "%s: lies inside the input %s", path, source) : PAL_OK;
-}
-
-static pal_status refuse_any(void *user, const char *name)
-{
-    return fail(PAL_ERROR_IO, "%s: holds %s", (const char *)user, name);
-}
-
 /* Refuses to put a checkpoint in the place of something that is none. */
 static pal_status check_destination(const safetensors *state, const char *path)
 {
     struct stat info;
     if (state->folder) {
-        pal_status status = refuse_inside(state->path, path);
+        pal_status status = stage_refuse_inside(state->path, path);
         if (status)
             return status;
     }
@@ -396,8 +367,7 @@ static pal_status check_destination(const safetensors *state, const char *path)
         return PAL_OK;
     if (!S_ISDIR(info.st_mode))
         return fail(PAL_ERROR_IO, "%s: exists and is not a folder; not replaced", path);
-    if (!safetensors_is_folder(path) &&
-        directory_walk(path, refuse_any, (void *)path)) /* an empty one may go */
+    if (!safetensors_is_folder(path) && !directory_is_empty(path))
         return fail(PAL_ERROR_IO, "%s: exists and is not a checkpoint folder; not replaced", path);
     return PAL_OK;
 }
