@@ -234,8 +234,7 @@ static pal_status check_destination(const coreml *state, const char *path)
 pal_status coreml_check_destination(const pal_model *model, const char *path)
 {
     staged_output stage;
-    (void)model;
-    pal_status status = check_destination(path);
+    pal_status status = check_destination(model->state, path);
     if (!status)
         status = stage_directory(&stage, path);
     if (!status)
