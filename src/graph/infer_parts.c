@@ -84,14 +84,16 @@ static void cut(int64_t extent, int64_t start, int64_t end, int64_t step, int64_
 {
     start = start < 0 ? start + extent : start; /* cannot overflow: one is negative */
     end = end < 0 ? end + extent : end;
-    *count = 0;
+    *count = *from = 0;
+    if (extent == 0)
+        return;
     if (step > 0) {
         start = clamp(start, 0, extent);
         end = clamp(end, 0, extent);
         if (end > start)
             *count = (end - start - 1) / step + 1;
     } else {
-        start = clamp(start, -1, extent - 1);
+        start = clamp(start, 0, extent - 1);
         end = clamp(end, -1, extent - 1);
         if (start > end)
             *count = (start - end - 1) / (step == INT64_MIN ? INT64_MAX : -step) + 1;

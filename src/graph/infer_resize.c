@@ -70,7 +70,6 @@ pal_status resolve_resize(const graph_node *node, const graph_value *const *inpu
     }
     for (size_t i = 0; i < count; i++) {
         const size_t d = axes[i];
-        const double extent = (double)x->shape[d];
         resized[d] = true;
         if (crop) {
             out->roi_begin[d] = roi[i];
@@ -78,11 +77,12 @@ pal_status resolve_resize(const graph_node *node, const graph_value *const *inpu
         }
         if (sized) {
             out->extent[d] = sizes[i];
-            out->scale[d] = x->shape[d] ? (float)((double)sizes[i] / extent) : 1;
+            out->scale[d] = x->shape[d] ? (float)((double)sizes[i] / (double)x->shape[d]) : 1;
         } else {
-            const double part = crop ? (double)out->roi_end[d] - out->roi_begin[d] : 1;
-            const double length = floor(extent * part * (double)scales[i]);
-            if (!(scales[i] > 0) || !(length >= 0 && length <= (double)INFER_MAX_EXTENT))
+            /* In the scale's precision: 0.7 as a float is below 7/10, and 20 times it is 14. */
+            const float part = crop ? out->roi_end[d] - out->roi_begin[d] : 1;
+            const float length = floorf((float)x->shape[d] * part * scales[i]);
+            if (!(scales[i] > 0) || !(length >= 0 && length <= (float)INFER_MAX_EXTENT))
                 return infer_fail(node, "scale %g", (double)scales[i]);
             out->scale[d] = scales[i];
             out->extent[d] = (int64_t)length;

@@ -113,13 +113,11 @@ pal_status infer_transpose(const graph_node *node, const graph_value *const *inp
     if (count && count != x->rank)
         return infer_fail(node, "it orders %zu dimensions of %zu", count, x->rank);
     for (size_t d = 0; d < x->rank; d++) {
-        size_t from = x->rank - 1 - d;
-        if (count) {
-            pal_status status =
-                resolve_axis(node, node->attributes.transpose.perm[d], x->rank, &from);
-            if (status)
-                return status;
-        }
+        const int64_t given = count ? node->attributes.transpose.perm[d] : 0;
+        if (given < 0 || given >= (int64_t)x->rank)
+            return infer_fail(node, "axis %lld of a value of %zu dimensions", (long long)given,
+                              x->rank);
+        const size_t from = count ? (size_t)given : x->rank - 1 - d;
         if (seen[from])
             return infer_fail(node, "axis %zu twice", from);
         seen[from] = true;

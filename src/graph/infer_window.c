@@ -11,6 +11,9 @@ static pal_status read_window(const graph_node *node, const graph_value *x,
 {
     const window *w = &node->attributes.window;
     *out = (window_geometry){.spatial = x->rank - 2};
+    if (w->spatial && w->spatial != out->spatial)
+        return infer_fail(node, "its attributes are for %zu spatial dimensions, its input has %zu",
+                          w->spatial, out->spatial);
     for (size_t i = 0; i < out->spatial; i++) {
         out->input[i] = x->shape[i + 2];
         out->kernel[i] = weight ? weight->shape[i + 2] : w->kernel[i];

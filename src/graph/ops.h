@@ -64,7 +64,7 @@ typedef enum graph_op {
     OP_SQUEEZE,   /* x T, axes? I */
     OP_UNSQUEEZE, /* x T, axes I */
     OP_FLATTEN,   /* x T; flatten.axis -> rank 2 */
-    OP_TRANSPOSE, /* x T; transpose.perm (absent, count 0: reversed) */
+    OP_TRANSPOSE, /* x T; transpose.perm (absent, count 0: reversed), none negative */
     OP_EXPAND,    /* x T, shape I: broadcast both ways, as ONNX's Expand */
     OP_TILE,      /* x T, repeats I */
     OP_CONCAT,    /* any number of T; concat.axis */
@@ -205,6 +205,8 @@ typedef struct window {
     int64_t groups;                            /* convolutions */
     int64_t output_padding[GRAPH_MAX_SPATIAL]; /* transposed convolutions */
     int64_t output_shape[GRAPH_MAX_SPATIAL];   /* transposed convolutions; 0: not given */
+    size_t spatial; /* for how many dimensions the file gives numbers; 0: for none, or as many as
+                       there are */
 } window;
 
 typedef struct op_attributes {
@@ -317,12 +319,14 @@ typedef struct op_attributes {
                 COORDINATE_ALIGN_CORNERS,
                 COORDINATE_ASYMMETRIC,
                 COORDINATE_TF_CROP_AND_RESIZE,
+                COORDINATE_TF_HALF_PIXEL_FOR_NN,
             } coordinates;
             enum {
                 NEAREST_ROUND_PREFER_FLOOR,
                 NEAREST_ROUND_PREFER_CEIL,
                 NEAREST_FLOOR,
-                NEAREST_CEIL
+                NEAREST_CEIL,
+                NEAREST_BY_SCALE, /* floor, but ceil along an axis that shrinks */
             } nearest;
             float cubic_a, extrapolation;
             bool exclude_outside, antialias;

@@ -401,6 +401,14 @@ for factors in ((2, 3), (1.5, 2.5)):
                  x=x, scale_factor_height=f[0], scale_factor_width=f[1], align_corners=a),
              IMAGE, expected=lambda x, f=factors, m=mode: reference.resize(
                  x, (int(7 * f[0]), int(6 * f[1])), m))
+# In float32, 5 * 1.4 is 7 and 10 * 2.3 is 23, though the factors are below their decimals.
+for name, upsampled in (("upsample_nearest_neighbor",
+                         lambda x: reference.upsample_nearest(x, (1.4, 2.3))),
+                        ("upsample_bilinear",
+                         lambda x: reference.resize(x, (7, 23), "STRICT_ALIGN_CORNERS"))):
+    case(f"{name} to whole extents",
+         lambda x, op=getattr(mb, name): op(x=x, scale_factor_height=1.4, scale_factor_width=2.3),
+         normal(1, 2, 5, 10), expected=upsampled)
 case("upsample_bilinear no half pixels",
      lambda x: mb.upsample_bilinear(x=x, scale_factor_height=2, scale_factor_width=2,
                                     align_corners=False, half_pixel_centers=False),

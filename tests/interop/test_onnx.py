@@ -270,20 +270,22 @@ class PlaceTest(OnnxTest):
         self.assertIn("an output", self.status_of(report, "skipped")["weight"]["reason"])
 
     def test_everything_else_is_kept(self):
-        model = matmul()
+        model = matmul(ir_version=10)
         model.doc_string, model.producer_version = "about", "7"
         entry = model.metadata_props.add()
         entry.key, entry.value = "key", "value"
         model.graph.doc_string = "graph"
         model.graph.initializer[0].doc_string = "the weight"
         model.graph.value_info.append(helper.make_tensor_value_info("weight", FLOAT, [64, 48]))
-        model.graph.node.append(helper.make_node("Twice", ["x"], ["z"], domain="local"))
+        model.graph.node.append(helper.make_node("Twice", ["x"], ["z"], domain="local",
+                                                 overload="of two"))
         model.graph.output.append(helper.make_tensor_value_info("z", FLOAT, ["N", 64]))
         model.opset_import.append(helper.make_opsetid("local", 1))
         model.functions.append(helper.make_function(
             "local", "Twice", ["a"], ["b"],
             [helper.make_node("Constant", [], ["w"], value=initializer("w", 64, 64)),
-             helper.make_node("MatMul", ["a", "w"], ["b"])], [helper.make_opsetid("", 17)]))
+             helper.make_node("MatMul", ["a", "w"], ["b"])], [helper.make_opsetid("", 17)],
+            overload="of two"))
         path = self.save(model)
         output, _ = self.round_trip(path, "--nbits", 4)
         plain = onnx.load(str(self.decompress(output)))

@@ -184,6 +184,135 @@ class NetworkTest(RunTest):
             self.runner.run(self.save(model), inputs)
 
 
+def operator_model(operator, constants, feed, opset, inputs=None, **attributes):
+    """One operator of an opset. Its inputs: those that are fed, then the constants, unless named."""
+    tensors = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    given = [helper.make_tensor_value_info(
+        name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+             for name, array in feed.items()]
+    node = helper.make_node(operator, inputs or [*feed, *constants], ["y"], "node", **attributes)
+    graph = helper.make_graph([node], "operator", given, [helper.make_empty_tensor_value_info("y")],
+                              tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+class OperatorTest(RunTest):
+    """Where ONNX's own tests of an operator (test_backend.py) have no case."""
+
+    def check(self, model, feed):
+        assert_near(self.runner.run(self.save(model), feed), by_onnxruntime(model, feed), SINGLE)
+
+    def test_scales_below_their_decimals(self):
+        """20 * 0.7 is 14 in float32 and less in float64."""
+        for extent, scale in ((20, 0.7), (10, 0.7), (5, 1.4), (10, 1.4), (10, 2.3)):
+            feed = {"x": pictures(1, (2, extent, 4))}
+            scales = np.array([1, 1, scale, 1], np.float32)
+            with self.subTest(extent=extent, scale=scale):
+                self.check(operator_model("Resize", {"s": scales}, feed, 13, ["x", "", "s"],
+                                          mode="linear"), feed)
+                if scale > 1:
+                    self.check(operator_model("Upsample", {"s": scales}, feed, 9), feed)
+
+    def test_old_ways_to_round(self):
+        feed = {"x": pictures(1, (2, 4, 6))}
+        for scales in ((0.6, 0.6), (0.7, 0.34), (1.7, 0.6), (2, 3)):
+            scales = np.array([1, 1, *scales], np.float32)
+            with self.subTest(scales=scales):
+                self.check(operator_model("Resize", {"s": scales}, feed, 10), feed)
+                self.check(operator_model(
+                    "Resize", {"r": np.zeros(0, np.float32), "s": scales}, feed, 11,
+                    coordinate_transformation_mode="tf_half_pixel_for_nn", nearest_mode="floor"),
+                    feed)
+
+    def test_slices_from_before_the_beginning(self):
+        feed = {"x": pictures(1, (2, 4, 5))}
+        for start, end, step in ((-100, -200, -1), (-6, -2**63, -1), (-7, -100, -2), (-5, -6, -1),
+                                 (-100, -200, 1), (-100, 100, 2), (100, -100, -3)):
+            constants = {name: np.array([number]) for name, number in
+                         (("s", start), ("e", end), ("a", -1), ("t", step))}
+            with self.subTest(start=start, end=end, step=step):
+                self.check(operator_model("Slice", constants, feed, 13), feed)
+
+    def test_integers_wrap(self):
+        random = np.random.default_rng(0)
+        for dtype in (np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32):
+            whole = np.iinfo(dtype)
+            feed = {name: random.integers(whole.min, whole.max, 50, dtype, endpoint=True)
+                    for name in ("x", "z")}
+            feed["x"][0], feed["z"][0] = whole.min, whole.max
+            for operator in ("Add", "Sub", "Mul"):
+                with self.subTest(operator, dtype=dtype.__name__):
+                    self.check(operator_model(operator, {}, feed, 14), feed)
+            if whole.min < 0:
+                only = {"x": feed["x"]}
+                for operator in ("Neg", "Abs"):
+                    with self.subTest(operator, dtype=dtype.__name__):
+                        expected = getattr(np, {"Neg": "negative", "Abs": "abs"}[operator])(
+                            feed["x"])
+                        path = self.save(operator_model(operator, {}, only, 13))
+                        assert_near(self.runner.run(path, only), [expected], 0)
+        feed = {"x": np.array([2**31 - 1, 5, 2**30, 2**30], np.int32)}
+        for operator in ("ReduceSum", "ReduceProd", "CumSum"):
+            constants = {"axis": np.array(0)} if operator == "CumSum" else {}
+            with self.subTest(operator):
+                expected = {"ReduceSum": np.sum(feed["x"], keepdims=True, dtype=np.int32),
+                            "ReduceProd": np.prod(feed["x"], keepdims=True, dtype=np.int32),
+                            "CumSum": np.cumsum(feed["x"], dtype=np.int32)}[operator]
+                path = self.save(operator_model(operator, constants, feed, 13))
+                assert_near(self.runner.run(path, feed), [expected], 0)
+
+    def test_extents_of_narrow_integers_do_not_wrap(self):
+        """Shape, Size, ArgMax and TopK give int64 whatever they look at; so does what follows."""
+        feed = {"x": np.arange(3 * 300, dtype=np.uint8).reshape(3, 300)}
+        nodes = [helper.make_node("Shape", ["x"], ["shape"]),
+                 helper.make_node("Mul", ["shape", "shape"], ["squares"]),
+                 helper.make_node("Size", ["x"], ["size"]),
+                 helper.make_node("Add", ["size", "one"], ["more"]),
+                 helper.make_node("ArgMax", ["x"], ["largest"], axis=1),
+                 helper.make_node("Add", ["largest", "one"], ["after"]),
+                 helper.make_node("TopK", ["x", "two"], ["best", "places"]),
+                 helper.make_node("Add", ["places", "one"], ["next"]),
+                 helper.make_node("Add", ["best", "best"], ["twice"])]
+        given = [helper.make_tensor_value_info("x", TensorProto.UINT8, [3, 300])]
+        outputs = [helper.make_empty_tensor_value_info(name)
+                   for name in ("squares", "more", "after", "next", "twice")]
+        constants = [numpy_helper.from_array(np.array(number), name)
+                     for name, number in (("one", 1), ("two", [2]))]
+        graph = helper.make_graph(nodes, "extents", given, outputs, constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        x = feed["x"]
+        places = np.argsort(-x.astype(int), axis=1, kind="stable")[:, :2]
+        best = np.take_along_axis(x, places, 1)
+        expected = [np.array([9, 90000]), np.array(901), places[:, :1] + 1, places + 1, best + best]
+        for got, wanted in zip(self.runner.run(self.save(model), feed), expected, strict=True):
+            np.testing.assert_array_equal(got, wanted)
+
+    def test_overloaded_functions(self):
+        """Functions of one name are told apart by their overload."""
+        functions = [helper.make_function(
+            "own", "F", ["x"], ["y"], [helper.make_node(operator, ["x"], ["y"])],
+            [helper.make_opsetid("", 13)], **({"overload": overload} if overload else {}))
+            for operator, overload in (("Neg", ""), ("Abs", "b"), ("Floor", "c"))]
+        nodes = [helper.make_node("F", ["x"], ["p"], domain="own"),
+                 helper.make_node("F", ["x"], ["q"], domain="own", overload="b"),
+                 helper.make_node("F", ["x"], ["r"], domain="own", overload="c"),
+                 helper.make_node("Concat", ["p", "q", "r"], ["y"], axis=0)]
+        feed = {"x": np.array([-1.5, 2.25, -3], np.float32)}
+        for order in (functions, functions[::-1]):
+            graph = helper.make_graph(
+                nodes, "graph", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [3])],
+                [helper.make_tensor_value_info("y", TensorProto.FLOAT, [9])])
+            model = helper.make_model(
+                graph, functions=order, ir_version=10,
+                opset_imports=[helper.make_opsetid("", 13), helper.make_opsetid("own", 1)])
+            self.check(model, feed)
+        graph.node[0].overload = "d"
+        model = helper.make_model(graph, functions=functions, ir_version=10,
+                                  opset_imports=model.opset_import)
+        with self.assertRaisesRegex(Failed, "cannot be computed: own.F"):
+            self.runner.run(self.save(model), feed)
+
+
 def small_model(nodes, inputs, outputs, initializers=()):
     def info(values):
         return [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
@@ -231,6 +360,22 @@ class RefusedTest(RunTest):
             with self.subTest(operator, given=given):
                 node = helper.make_node(operator, ["x", "weight"], ["y"], "wrong")
                 self.refused(["'wrong'", operator], [node], constants, given)
+
+    def test_attributes_for_other_dimensions(self):
+        kernel = [("weight", np.ones((4, 2, 3, 3), np.float32))]
+        for attributes in ({"pads": [1, 1]}, {"strides": [2]}, {"pads": [1, 1, 1]},
+                           {"strides": [2, 2], "pads": [1, 1]}, {"strides": [1, 1, 1]}):
+            with self.subTest(**attributes):
+                conv = helper.make_node("Conv", ["x", "weight"], ["y"], "wrong", **attributes)
+                pool = helper.make_node("MaxPool", ["x"], ["y"], "wrong", kernel_shape=[3, 3],
+                                        **attributes)
+                self.refused(["'wrong' (Conv)", "dimensions"], [conv], kernel, (1, 2, 8, 8))
+                self.refused(["'wrong' (MaxPool)", "dimensions"], [pool], (), (1, 2, 8, 8))
+
+    def test_negative_orders(self):
+        nodes = [helper.make_node("Transpose", ["x"], ["a"], "wrong", perm=[0, -1, 1]),
+                 helper.make_node("Transpose", ["a"], ["y"], perm=[2, 0, 1])]
+        self.refused(["'wrong'", "axis -1"], nodes, (), (2, 3, 4))
 
     def test_results_that_nothing_justifies(self):
         shape = [("weight", np.array([1 << 36, 2, 3], np.int64))]

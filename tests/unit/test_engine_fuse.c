@@ -121,6 +121,34 @@ static void constants_that_do_not_fit(void **state)
     check(&b, y, 2, OP_BINARY);
 }
 
+/* Products of no channels, or of no elements to sum over, take nothing up. */
+static void products_of_nothing(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 5; kind++) {
+        bench b = bench_new(7);
+        const op_attributes product = {.matmul = {.alpha = 1, .transpose_b = true}};
+        const op_attributes window = {
+            .window = {.stride = {1, 1}, .dilation = {1, 1}, .groups = 1}};
+        size_t y;
+        if (kind < 2) {
+            const size_t w =
+                any_of(&b, true, 2, kind ? (const int64_t[]){3, 0} : (const int64_t[]){0, 3});
+            const size_t x = any_of(&b, false, 2, (const int64_t[]){2, kind ? 0 : 3});
+            y = add(&b, OP_MATMUL, &product, 2, (const size_t[]){x, w});
+        } else {
+            const bool transposed = kind == 3;
+            const size_t w =
+                any_of(&b, true, 4,
+                       transposed ? (const int64_t[]){6, 0, 1, 1} : (const int64_t[]){0, 6, 1, 1});
+            y = add(&b, transposed ? OP_CONV_TRANSPOSE : OP_CONV, &window, 2,
+                    (const size_t[]){image(&b, 6), w});
+        }
+        y = kind == 4 ? batch_norm(&b, y, 0) : binary(&b, BINARY_MUL, y, number_of(&b, 2));
+        check(&b, y, 2, kind == 4 ? OP_BATCH_NORM : OP_BINARY);
+    }
+}
+
 /* What the graph gives, or another node reads, is not fused away. */
 static void results_that_are_needed(void **state)
 {
@@ -214,6 +242,49 @@ static void other_functions(void **state)
     check(&b, z, 6, OP_BINARY);
 }
 
+/* The slope of a hard sigmoid as float16 holds it makes a hard swish, one that is merely near does
+ * not; neither do constants that are off by more than half a step of float16. */
+static void nearly_the_same_functions(void **state)
+{
+    (void)state;
+    static const float slopes[] = {1.0F / 6, 0.16662598F, 0.1667F, 0.2F};
+    for (int i = 0; i < 4; i++) {
+        bench b = bench_new(70);
+        const size_t x = any_of(&b, false, 2, (const int64_t[]){4, 9});
+        const size_t y =
+            binary(&b, BINARY_MUL, x, unary(&b, UNARY_HARD_SIGMOID, slopes[i], 0.5F, x));
+        const uint64_t count = graph_elements(value_of(&b, y));
+        b.graph->main.outputs = (size_t[]){y};
+        b.graph->output_count = 1;
+        assert_ok(graph_fuse(b.graph));
+        assert_int_equal(b.graph->main.node_count, i < 2 ? 1 : 2);
+        float *after = compute(&b, y);
+        double *wanted = malloc(count * sizeof *wanted);
+        assert_non_null(wanted);
+        for (uint64_t k = 0; k < count; k++) {
+            const double number = (double)numbers_of(&b, x)[k];
+            wanted[k] = number * fmin(1, fmax(0, (double)slopes[i] * number + 0.5));
+        }
+        assert_close(after, wanted, count, i == 1 ? 1e-3 : 1e-5);
+        free(wanted);
+        free(after);
+        bench_free(&b);
+    }
+    static const float roots[] = {1.4142F, 1.4153F};
+    for (int i = 0; i < 2; i++) {
+        bench b = bench_new(71);
+        const size_t x = any_of(&b, false, 2, (const int64_t[]){4, 9});
+        size_t y = unary(&b, UNARY_ERF, 0, 0, binary(&b, BINARY_DIV, x, number_of(&b, roots[i])));
+        y = binary(&b, BINARY_MUL, x, binary(&b, BINARY_ADD, y, number_of(&b, 1)));
+        y = times(&b, y, 0.5F);
+        b.graph->main.outputs = &y;
+        b.graph->output_count = 1;
+        assert_ok(graph_fuse(b.graph));
+        assert_int_equal(b.graph->main.node_count, i ? 5 : 1);
+        bench_free(&b);
+    }
+}
+
 static size_t mean(bench *b, size_t x)
 {
     const op_attributes a = {.reduce = {.kind = REDUCE_MEAN, .keep_dims = true}};
@@ -250,6 +321,20 @@ static void norms(void **state)
     }
 }
 
+/* An epsilon of more dimensions than x gives them to the result, which is no norm of x then. */
+static void norm_of_more_dimensions(void **state)
+{
+    (void)state;
+    bench b = bench_new(8);
+    const size_t x = any_of(&b, false, 3, (const int64_t[]){2, 4, 9});
+    const size_t epsilon = any_of(&b, true, 4, (const int64_t[]){1, 1, 1, 1});
+    *(float *)(uintptr_t)numbers_of(&b, epsilon) = 1e-3F;
+    const size_t d = binary(&b, BINARY_SUB, x, mean(&b, x));
+    const size_t square = mean(&b, binary(&b, BINARY_MUL, d, d));
+    const size_t root = unary(&b, UNARY_SQRT, 0, 0, binary(&b, BINARY_ADD, square, epsilon));
+    check(&b, binary(&b, BINARY_DIV, d, root), 7, OP_BINARY);
+}
+
 static size_t transpose(bench *b, size_t x, int64_t p, int64_t q, int64_t r, int64_t s)
 {
     const op_attributes a = {.transpose = {.count = 4, .perm = {p, q, r, s}}};
@@ -281,6 +366,46 @@ static void attention(void **state)
             y = transpose(&b, y, 0, 2, 1, 3);
         check(&b, y, kind == 5 ? 4 : 1, OP_ATTENTION);
     }
+}
+
+/* Scores that a mask repeats are more than those of the attention: in the number of queries, of
+ * keys, or of heads. */
+static void masks_that_enlarge(void **state)
+{
+    (void)state;
+    static const int64_t masks[3][4] = {{1, 1, 4, 5}, {1, 1, 1, 5}, {2, 3, 1, 5}};
+    static const int64_t lengths[3][2] = {{1, 5}, {4, 1}, {4, 5}};
+    const op_attributes product = {.matmul = {.alpha = 1}};
+    const op_attributes turned = {.matmul = {.alpha = 1, .transpose_b = true}};
+    const op_attributes last = {.softmax = {.axis = -1}};
+    for (int i = 0; i < 3; i++) {
+        bench b = bench_new((uint64_t)i);
+        const size_t q = any_of(&b, false, 4, (const int64_t[]){1, 3, lengths[i][0], 8});
+        const size_t k = any_of(&b, false, 4, (const int64_t[]){1, 3, lengths[i][1], 8});
+        const size_t v = any_of(&b, false, 4, (const int64_t[]){1, 3, 5, 8});
+        size_t y = add(&b, OP_MATMUL, &turned, 2, (const size_t[]){q, k});
+        y = binary(&b, BINARY_ADD, y, any_of(&b, false, 4, masks[i]));
+        y = add(&b, OP_SOFTMAX, &last, 1, &y);
+        y = add(&b, OP_MATMUL, &product, 2, (const size_t[]){y, v});
+        /* The sum becomes a part of the product where it repeats nothing. */
+        check(&b, y, 4, OP_MATMUL);
+    }
+}
+
+/* Scores times 0 are no attention, whose scale of 0 means another one; nothing has changed then. */
+static void attention_to_all_alike(void **state)
+{
+    (void)state;
+    bench b = bench_new(9);
+    const op_attributes product = {.matmul = {.alpha = 1}}, last = {.softmax = {.axis = -1}};
+    const int64_t shape[4] = {2, 7, 3, 8};
+    const size_t q = transpose(&b, any_of(&b, false, 4, shape), 0, 2, 1, 3);
+    const size_t k = transpose(&b, any_of(&b, false, 4, shape), 0, 2, 3, 1);
+    const size_t v = transpose(&b, any_of(&b, false, 4, shape), 0, 2, 1, 3);
+    size_t y = times(&b, add(&b, OP_MATMUL, &product, 2, (const size_t[]){q, k}), 0);
+    y = add(&b, OP_SOFTMAX, &last, 1, &y);
+    y = add(&b, OP_MATMUL, &product, 2, (const size_t[]){y, v});
+    check(&b, y, 6, OP_MATMUL);
 }
 
 /* Before opset 13 a softmax works on a matrix: reshapes stand around it. */
@@ -326,12 +451,17 @@ int main(void)
         cmocka_unit_test(two_branches),
         cmocka_unit_test(constants_after_products),
         cmocka_unit_test(constants_that_do_not_fit),
+        cmocka_unit_test(products_of_nothing),
         cmocka_unit_test(results_that_are_needed),
         cmocka_unit_test(functions),
         cmocka_unit_test(other_functions),
+        cmocka_unit_test(nearly_the_same_functions),
         cmocka_unit_test(thresholds),
         cmocka_unit_test(norms),
+        cmocka_unit_test(norm_of_more_dimensions),
         cmocka_unit_test(attention),
+        cmocka_unit_test(masks_that_enlarge),
+        cmocka_unit_test(attention_to_all_alike),
         cmocka_unit_test(flat_softmax),
         cmocka_unit_test(transpositions),
         cmocka_unit_test(padding),

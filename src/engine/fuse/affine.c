@@ -13,7 +13,8 @@ typedef struct product {
     int64_t channels;
 } product;
 
-/* The product that gives a value, used nowhere else and not followed by anything yet. */
+/* The product that gives a value, used nowhere else and not followed by anything yet. One of
+ * weights without elements has nothing to take up a constant. */
 static bool find_product(const fusing *f, size_t value, product *out)
 {
     *out = (product){0};
@@ -33,7 +34,7 @@ static bool find_product(const fusing *f, size_t value, product *out)
     }
     out->rank = result->rank;
     out->channels = result->shape[out->axis];
-    return out->node->post_count == 0 && !(f->uses[value] != 1);
+    return out->node->post_count == 0 && graph_elements(value_at(f, out->node->inputs[1])) > 0;
 }
 
 static bool constant_weights(const fusing *f, const product *p)
@@ -103,7 +104,7 @@ static bool apply(fusing *f, product *p, const float *factors, const float *shif
 /* Room for a number for each channel. */
 static float *channel_room(fusing *f, int64_t channels)
 {
-    float *room = arena_alloc(&f->graph->arena, (size_t)(channels ? channels : 1) * sizeof *room);
+    float *room = arena_alloc(&f->graph->arena, (size_t)channels * sizeof *room);
     if (!room)
         f->failed = fail_memory("fusing operators");
     return room;

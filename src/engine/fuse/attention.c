@@ -53,9 +53,9 @@ static bool find_scores(const fusing *f, size_t value, scores *out)
     if (find_product(f, value, out))
         return true;
     const graph_node *sum = binary_maker(f, value, BINARY_ADD);
+    /* A mask may be smaller than the scores, not larger: that would repeat them. */
     for (size_t i = 0; sum && i < 2; i++)
-        if (find_product(f, sum->inputs[i], out) &&
-            value_at(f, sum->inputs[i])->rank == value_at(f, value)->rank) {
+        if (find_product(f, sum->inputs[i], out) && same_shape(f, sum->inputs[i], value)) {
             out->mask = sum->inputs[1 - i];
             return true;
         }
@@ -124,8 +124,9 @@ bool fuse_attention(fusing *f, graph_node *node)
         (scores.mask != GRAPH_NONE && value_at(f, scores.mask)->rank > rank))
         return false;
     const float scale = scores.scale * scores.product->attributes.matmul.alpha;
-    const size_t keys = keys_of(f, scores.product);
-    if (keys == GRAPH_NONE || scale == 0)
+    /* A scale of 0 would mean another one; keys_of() comes last, because it changes the graph. */
+    const size_t keys = scale == 0 ? GRAPH_NONE : keys_of(f, scores.product);
+    if (keys == GRAPH_NONE)
         return false;
     const size_t inputs[4] = {q, keys, node->inputs[1], scores.mask};
     if (!set_inputs(f, node, 4, inputs))

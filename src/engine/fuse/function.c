@@ -1,11 +1,19 @@
 /* Functions that were written out in products, sums and simpler functions. */
 #include <math.h>
 
+#include "base/half.h"
 #include "engine/fuse/fusing.h"
 
+/* A constant that the file may hold as float16: half the distance to the next is 4.9e-4. */
 static bool close_to(float a, double b)
 {
-    return fabs((double)a - b) <= 1e-3 * fabs(b);
+    return fabs((double)a - b) <= 5e-4 * fabs(b);
+}
+
+/* A parameter as float32 or float16 holds it; one that is merely near is another function. */
+static bool is_parameter(float a, double b)
+{
+    return fabs((double)a - b) <= 1e-5 * fabs(b) || a == f16_to_float(f16_from_double(b));
 }
 
 /* A product of up to three values and a number, however it was nested. */
@@ -154,8 +162,8 @@ static bool is_hard_sigmoid(const fusing *f, size_t x, size_t gate, float number
     const graph_node *hard = unary_maker(f, gate, UNARY_HARD_SIGMOID);
     if (hard)
         return hard->inputs[0] == x && number == 1 &&
-               close_to(hard->attributes.unary.alpha, 1.0 / 6) &&
-               close_to(hard->attributes.unary.beta, 0.5);
+               is_parameter(hard->attributes.unary.alpha, 1.0 / 6) &&
+               is_parameter(hard->attributes.unary.beta, 0.5);
     const graph_node *clip = unary_maker(f, gate, UNARY_CLIP);
     return clip && clip->attributes.unary.alpha == 0 && clip->attributes.unary.beta == 6 &&
            close_to(number, 1.0 / 6) && without_number(f, clip->inputs[0], 3) == x;

@@ -8,16 +8,32 @@
 
 #include "graph/graph.h"
 
+typedef struct watch watch;
+
 typedef struct fusing {
     graph *graph;
-    /* For each value: how many nodes and outputs of the graph use it, the node that gives it, and
-     * one that uses it. */
-    size_t *uses, *producer, *consumer;
-    size_t value_count;
+    /* For each value: how many nodes and outputs of the graph use it, and the node that gives it.
+     * Nodes that lead to no output count for nothing. */
+    size_t *uses, *producer;
+    size_t value_count, uses_capacity, producer_capacity;
+    watch *watch;
     pal_status failed; /* out of memory */
 } fusing;
 
 typedef bool (*rewrite)(fusing *f, graph_node *node);
+
+/* ---------------------------------------------------------------- who uses what (uses.c) */
+
+pal_status uses_count(fusing *f);
+void uses_free(fusing *f);
+/* Whether anything uses what the node gives. */
+bool is_alive(const fusing *f, const graph_node *node);
+/* A rewrite begins at this node. */
+void uses_begin(fusing *f, size_t node);
+/* It may change this node, too. False when out of memory. */
+bool uses_watch(const fusing *f, size_t node);
+/* It is over; whether it changed anything. */
+pal_status uses_end(fusing *f, bool changed);
 
 /* ---------------------------------------------------------------- looking (look.c) */
 
@@ -32,15 +48,14 @@ static inline size_t input_at(const graph_node *node, size_t i)
     return i < node->input_count ? node->inputs[i] : GRAPH_NONE;
 }
 
-/* The node that gives a value, if it is of this kind; else NULL. */
+/* The node that gives a value, if it is of this kind; else NULL. A rewrite may change it: there is
+ * no other way to the nodes around. */
 graph_node *maker_of(const fusing *f, size_t value, graph_op op);
 /* The same if no other node nor the graph's outputs use the value. */
 graph_node *only_maker_of(const fusing *f, size_t value, graph_op op);
 /* As only_maker_of, of a function. */
 graph_node *unary_maker(const fusing *f, size_t value, unary_kind kind);
 graph_node *binary_maker(const fusing *f, size_t value, binary_kind kind);
-/* The only user of a node's only result that is used; NULL otherwise. */
-graph_node *only_user_of(const fusing *f, const graph_node *node);
 
 bool same_shape(const fusing *f, size_t a, size_t b);
 /* A float constant of one element that does not enlarge what it is combined with. */

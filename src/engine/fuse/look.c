@@ -8,7 +8,10 @@ graph_node *maker_of(const fusing *f, size_t value, graph_op op)
     if (value >= f->value_count || f->producer[value] == GRAPH_NONE)
         return NULL;
     graph_node *node = &f->graph->main.nodes[f->producer[value]];
-    return node->op == op && node->output_count && node->outputs[0] == value ? node : NULL;
+    return node->op == op && node->output_count && node->outputs[0] == value &&
+                   uses_watch(f, f->producer[value])
+               ? node
+               : NULL;
 }
 
 graph_node *only_maker_of(const fusing *f, size_t value, graph_op op)
@@ -27,17 +30,6 @@ graph_node *binary_maker(const fusing *f, size_t value, binary_kind kind)
 {
     graph_node *node = only_maker_of(f, value, OP_BINARY);
     return node && node->attributes.binary.kind == kind && !node->post_count ? node : NULL;
-}
-
-graph_node *only_user_of(const fusing *f, const graph_node *node)
-{
-    for (size_t i = 1; i < node->output_count; i++)
-        if (node->outputs[i] != GRAPH_NONE && f->uses[node->outputs[i]])
-            return NULL;
-    const size_t value = node->outputs[0];
-    return f->uses[value] == 1 && f->consumer[value] != GRAPH_NONE
-               ? &f->graph->main.nodes[f->consumer[value]]
-               : NULL;
 }
 
 bool same_shape(const fusing *f, size_t a, size_t b)

@@ -88,13 +88,17 @@ static size_t normalised(const fusing *f, const graph_node *node, op_attributes 
     const size_t rank = value_at(f, node->outputs[0])->rank;
     if (node->post_count || value_at(f, node->outputs[0])->type != GRAPH_FLOAT)
         return GRAPH_NONE;
+    /* A deviation of more dimensions, by an epsilon that has them, gives them to the result. */
     if (node->attributes.binary.kind == BINARY_DIV) {
-        const size_t y = deviation_of(f, node->inputs[1], rank, false, out);
-        return y == node->inputs[0] ? y : GRAPH_NONE;
+        const size_t y = node->inputs[0];
+        return value_at(f, y)->rank == rank &&
+                       deviation_of(f, node->inputs[1], rank, false, out) == y
+                   ? y
+                   : GRAPH_NONE;
     }
     for (size_t i = 0; node->attributes.binary.kind == BINARY_MUL && i < 2; i++) {
-        const size_t y = deviation_of(f, node->inputs[i], rank, true, out);
-        if (y != GRAPH_NONE && y == node->inputs[1 - i])
+        const size_t y = node->inputs[1 - i];
+        if (value_at(f, y)->rank == rank && deviation_of(f, node->inputs[i], rank, true, out) == y)
             return y;
     }
     return GRAPH_NONE;

@@ -50,6 +50,7 @@ static double source_place(const graph_node *node, int64_t at, int64_t from, int
     case COORDINATE_PYTORCH_HALF_PIXEL: return to > 1 ? (x + 0.5) / scale - 0.5 : 0;
     case COORDINATE_ALIGN_CORNERS: return to > 1 ? x * (in - 1) / last : 0;
     case COORDINATE_ASYMMETRIC: return x / scale;
+    case COORDINATE_TF_HALF_PIXEL_FOR_NN: return (x + 0.5) / scale;
     case COORDINATE_TF_CROP_AND_RESIZE:
         return to > 1 ? roi_begin * (in - 1) + x * (roi_end - roi_begin) * (in - 1) / (out - 1)
                       : 0.5 * (roi_begin + roi_end) * (in - 1);
@@ -57,12 +58,13 @@ static double source_place(const graph_node *node, int64_t at, int64_t from, int
     }
 }
 
-static double nearest_place(const graph_node *node, double place)
+static double nearest_place(const graph_node *node, double place, double scale)
 {
     switch (node->attributes.resize.nearest) {
     case NEAREST_ROUND_PREFER_CEIL: return floor(place + 0.5);
     case NEAREST_FLOOR: return floor(place);
     case NEAREST_CEIL: return ceil(place);
+    case NEAREST_BY_SCALE: return scale < 1 ? ceil(place) : floor(place);
     default: return ceil(place - 0.5);
     }
 }
@@ -124,7 +126,7 @@ static pal_status make_taps(plan *plan, const graph_node *node, const resize_geo
         if (crop)
             taps->outside[i] = place < 0 || place > (double)(from - 1);
         if (nearest) {
-            index[0] = clamped(nearest_place(node, place), from);
+            index[0] = clamped(nearest_place(node, place, scale), from);
             weight[0] = 1;
             continue;
         }

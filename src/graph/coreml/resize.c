@@ -211,7 +211,28 @@ static size_t factors(lowering *low, float height, float width)
     return value;
 }
 
-/* Nearest: the source of point i is i / factor, rounded down. */
+/* What a factor makes of the axes' extents, 0 for those that are open. The product is a float32, as
+ * the factor is: 1.4 as a float is below 7/5, and 5 times it is 7. Files that were written with
+ * NumPy 1 have the product of doubles, 6; what they declare tells. */
+static void scaled_extents(lowering *low, const int64_t axes[2], const float factors[2],
+                           int64_t extents[2])
+{
+    const mil_type from = mil_type_of(low, "x"), to = mil_type_of_output(low, 0);
+    for (int i = 0; i < 2 && !low->status; i++) {
+        const int64_t extent = from.shape[axes[i]];
+        const int64_t declared = to.rank == from.rank ? to.shape[axes[i]] : GRAPH_FREE;
+        const double wide = floor((double)extent * (double)factors[i]);
+        const float scaled = floorf((float)extent * factors[i]);
+        extents[i] = 0;
+        if (!(factors[i] > 0) || (extent > 0 && !(scaled >= 1 && scaled < 0x1p31F)))
+            mil_fail(low, PAL_ERROR_FORMAT, "a factor of %g", (double)factors[i]);
+        else if (extent > 0)
+            extents[i] = declared > 0 && (double)declared == wide ? declared : (int64_t)scaled;
+    }
+}
+
+/* Nearest: the source of point i is i / factor, rounded down. The extents follow from the factors
+ * in float32; one that is smaller by a bit gives what comes of doubles. */
 static void lower_upsample_nearest(lowering *low, int kind)
 {
     (void)kind;
@@ -219,11 +240,19 @@ static void lower_upsample_nearest(lowering *low, int kind)
                                                  .coordinates = COORDINATE_ASYMMETRIC,
                                                  .nearest = NEAREST_FLOOR}};
     const size_t x = mil_need(low, "x");
-    const size_t scales = factors(low, mil_param_float(low, "scale_factor_height", 1),
-                                  mil_param_float(low, "scale_factor_width", 1));
-    int64_t axes[2];
-    if (last_axes(low, axes))
-        mil_give(low, 0, emit_resize(low, x, attributes, GRAPH_NONE, scales, GRAPH_NONE, axes, 2));
+    const mil_type type = mil_type_of(low, "x");
+    float scales[2] = {mil_param_float(low, "scale_factor_height", 1),
+                       mil_param_float(low, "scale_factor_width", 1)};
+    int64_t axes[2], extents[2] = {0};
+    if (!last_axes(low, axes))
+        return;
+    scaled_extents(low, axes, scales, extents);
+    for (int i = 0; i < 2 && !low->status; i++)
+        while (extents[i] && floorf((float)type.shape[axes[i]] * scales[i]) > (float)extents[i])
+            scales[i] = nextafterf(scales[i], 0);
+    mil_give(low, 0,
+             emit_resize(low, x, attributes, GRAPH_NONE, factors(low, scales[0], scales[1]),
+                         GRAPH_NONE, axes, 2));
 }
 
 /* Linear: the factor that counts is that of the extents, after rounding; where an extent is open,
@@ -232,7 +261,6 @@ static void lower_upsample_bilinear(lowering *low, int kind)
 {
     (void)kind;
     const size_t x = mil_need(low, "x");
-    const mil_type type = mil_type_of(low, "x");
     const float scales[2] = {mil_param_float(low, "scale_factor_height", 1),
                              mil_param_float(low, "scale_factor_width", 1)};
     const bool align = mil_param_bool(low, "align_corners", true);
@@ -240,20 +268,11 @@ static void lower_upsample_bilinear(lowering *low, int kind)
     const op_attributes attributes = linear(align  ? SAMPLE_STRICT_ALIGN
                                             : half ? SAMPLE_UNALIGN
                                                    : SAMPLE_DEFAULT);
-    int64_t axes[2], extents[2];
+    int64_t axes[2], extents[2] = {0};
     if (!last_axes(low, axes))
         return;
-    bool known = true;
-    for (int i = 0; i < 2; i++) {
-        const int64_t extent = type.shape[axes[i]];
-        const double scaled = floor((double)extent * (double)scales[i]);
-        known = known && extent > 0;
-        if (!(scales[i] > 0) || (extent > 0 && (scaled < 1 || scaled > INT32_MAX))) {
-            mil_fail(low, PAL_ERROR_FORMAT, "a factor of %g", (double)scales[i]);
-            return;
-        }
-        extents[i] = (int64_t)scaled;
-    }
+    scaled_extents(low, axes, scales, extents);
+    const bool known = extents[0] && extents[1];
     mil_give(low, 0,
              emit_resize(low, x, attributes, GRAPH_NONE,
                          known ? GRAPH_NONE : factors(low, scales[0], scales[1]),

@@ -18,6 +18,13 @@ static void lower_binary(lowering *low, int kind)
     give(low, 0, emit_binary(low, (binary_kind)kind, first, second(low, first)));
 }
 
+/* The same, where the result may leave the range of the operands' type. */
+static void lower_arithmetic(lowering *low, int kind)
+{
+    const size_t first = need(low, 0);
+    give(low, 0, emit_wrapped(low, emit_binary(low, (binary_kind)kind, first, second(low, first))));
+}
+
 static void lower_mod(lowering *low, int kind)
 {
     (void)kind;
@@ -43,6 +50,8 @@ static void lower_pow(lowering *low, int kind)
     size_t result = emit_binary(low, BINARY_POW, base, exponent);
     if (whole && value_type(low, result) != GRAPH_INT)
         result = emit_cast(low, result, dtype);
+    else
+        result = emit_wrapped(low, result);
     give(low, 0, result);
 }
 
@@ -75,6 +84,12 @@ static void lower_several(lowering *low, int kind)
 static void lower_unary(lowering *low, int kind)
 {
     give(low, 0, emit_unary(low, (unary_kind)kind, 0, 0, need(low, 0)));
+}
+
+/* The least integer of a type has no opposite there. */
+static void lower_sign_change(lowering *low, int kind)
+{
+    give(low, 0, emit_wrapped(low, emit_unary(low, (unary_kind)kind, 0, 0, need(low, 0))));
 }
 
 static void lower_is_inf(lowering *low, int kind)
@@ -186,10 +201,10 @@ static void lower_dropout(lowering *low, int kind)
 }
 
 const onnx_operator elementwise_operators[] = {
-    {"Add", lower_binary, BINARY_ADD},
-    {"Sub", lower_binary, BINARY_SUB},
-    {"Mul", lower_binary, BINARY_MUL},
-    {"Div", lower_binary, BINARY_DIV},
+    {"Add", lower_arithmetic, BINARY_ADD},
+    {"Sub", lower_arithmetic, BINARY_SUB},
+    {"Mul", lower_arithmetic, BINARY_MUL},
+    {"Div", lower_arithmetic, BINARY_DIV},
     {"Pow", lower_pow, 0},
     {"Mod", lower_mod, 0},
     {"And", lower_binary, BINARY_AND},
@@ -209,8 +224,8 @@ const onnx_operator elementwise_operators[] = {
     {"Min", lower_several, BINARY_MIN},
     {"Max", lower_several, BINARY_MAX},
     {"Mean", lower_several, -1},
-    {"Abs", lower_unary, UNARY_ABS},
-    {"Neg", lower_unary, UNARY_NEG},
+    {"Abs", lower_sign_change, UNARY_ABS},
+    {"Neg", lower_sign_change, UNARY_NEG},
     {"Sign", lower_unary, UNARY_SIGN},
     {"Exp", lower_unary, UNARY_EXP},
     {"Log", lower_unary, UNARY_LOG},

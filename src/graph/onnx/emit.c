@@ -99,6 +99,33 @@ void set_dtype(lowering *low, size_t value, pal_dtype dtype)
     low->dtypes[value] = dtype;
 }
 
+/* The type that the file has for a result: that of the first input of its kind, unless the
+ * operator's results have one of their own. Extents and places are of 64 bits. */
+static pal_dtype result_dtype(const lowering *low, graph_op op, const size_t *inputs, size_t count,
+                              const size_t *results, size_t i)
+{
+    const graph_type type = value_type(low, results[i]);
+    size_t first = 0;
+    switch (op) {
+    case OP_SHAPE:
+    case OP_SIZE:
+    case OP_ARGMAX:
+    case OP_NON_ZERO: return PAL_DTYPE_OTHER;
+    case OP_TOPK:
+    case OP_POOL:
+        if (i > 0)
+            return PAL_DTYPE_OTHER;
+        break;
+    case OP_CONSTANT_OF_SHAPE: first = 1; break;
+    case OP_ONE_HOT: first = 2; break;
+    default: break;
+    }
+    for (size_t k = first; k < count; k++)
+        if (inputs[k] != GRAPH_NONE && value_type(low, inputs[k]) == type)
+            return value_dtype(low, inputs[k]);
+    return PAL_DTYPE_OTHER;
+}
+
 /* ---------------------------------------------------------------- nodes */
 
 void emit_all(lowering *low, graph_op op, const op_attributes *attributes, const size_t *inputs,
@@ -117,7 +144,6 @@ void emit_all(lowering *low, graph_op op, const op_attributes *attributes, const
     pal_status status = node && values && outputs ? PAL_OK : fail_memory("a graph's nodes");
     if (!status && attributes)
         node->attributes = *attributes;
-    pal_dtype dtype = PAL_DTYPE_OTHER; /* results have the type of the first input of their kind */
     for (size_t i = 0; !status && i < count; i++) {
         node->inputs[i] = inputs[i];
         if (inputs[i] != GRAPH_NONE)
@@ -132,11 +158,9 @@ void emit_all(lowering *low, graph_op op, const op_attributes *attributes, const
         node->outputs[i] = results[i];
         if (results[i] == GRAPH_NONE)
             status = PAL_ERROR_MEMORY;
-        for (size_t k = 0; !status && k < count && dtype == PAL_DTYPE_OTHER; k++)
-            if (inputs[k] != GRAPH_NONE && value_type(low, inputs[k]) == outputs[i].type)
-                dtype = value_dtype(low, inputs[k]);
-        if (!status && dtype != PAL_DTYPE_OTHER &&
-            value_type(low, results[i]) == value_type(low, results[0]))
+        const pal_dtype dtype =
+            status ? PAL_DTYPE_OTHER : result_dtype(low, op, inputs, count, results, i);
+        if (dtype != PAL_DTYPE_OTHER)
             set_dtype(low, results[i], dtype);
     }
     free(values);
@@ -207,6 +231,14 @@ size_t emit_cast(lowering *low, size_t x, pal_dtype to)
     const size_t result = emit(low, OP_CAST, &attributes, VALUES(x));
     set_dtype(low, result, to);
     return result;
+}
+
+size_t emit_wrapped(lowering *low, size_t x)
+{
+    const pal_dtype dtype = value_dtype(low, x);
+    return low->status || value_type(low, x) != GRAPH_INT || pal_dtype_bits(dtype) >= 64
+               ? x
+               : emit_cast(low, x, dtype);
 }
 
 size_t emit_reduce(lowering *low, reduce_kind kind, size_t x, size_t axes, bool keep)

@@ -132,6 +132,8 @@ size_t const_like(lowering *low, size_t value, double number);
 size_t emit_unary(lowering *low, unary_kind kind, float alpha, float beta, size_t x);
 size_t emit_binary(lowering *low, binary_kind kind, size_t a, size_t b);
 size_t emit_cast(lowering *low, size_t x, pal_dtype to);
+/* What was computed in 64 bits, in those of its type in the file: integers wrap there. */
+size_t emit_wrapped(lowering *low, size_t x);
 size_t emit_reduce(lowering *low, reduce_kind kind, size_t x, size_t axes, bool keep);
 size_t emit_reshape(lowering *low, size_t x, size_t shape);
 size_t emit_unsqueeze(lowering *low, size_t x, int64_t axis);

@@ -51,7 +51,8 @@ const Onnx__Function *function_find(const lowering *low, const Onnx__Node *node)
     const Onnx__Model *model = low->state->root;
     for (size_t i = 0; i < model->n_functions; i++)
         if (same_bytes(model->functions[i]->name, node->op_type) &&
-            same_bytes(model->functions[i]->domain, node->domain))
+            same_bytes(model->functions[i]->domain, node->domain) &&
+            same_bytes(model->functions[i]->overload, node->overload))
             return model->functions[i];
     return NULL;
 }

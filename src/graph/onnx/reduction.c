@@ -10,7 +10,9 @@ static void lower_reduce(lowering *low, int kind)
         .reduce = {.kind = (reduce_kind)kind,
                    .keep_dims = attribute_int(low, "keepdims", 1) != 0,
                    .empty_is_none = attribute_int(low, "noop_with_empty_axes", 0) != 0}};
-    give(low, 0, emit(low, OP_REDUCE, &attributes, VALUES(need(low, 0), along)));
+    const bool within = kind == REDUCE_MEAN || kind == REDUCE_MAX || kind == REDUCE_MIN;
+    const size_t result = emit(low, OP_REDUCE, &attributes, VALUES(need(low, 0), along));
+    give(low, 0, within ? result : emit_wrapped(low, result));
 }
 
 static void lower_argmax(lowering *low, int kind)
@@ -28,7 +30,8 @@ static void lower_cumsum(lowering *low, int kind)
     (void)kind;
     const op_attributes attributes = {
         .cumsum = {attribute_int(low, "exclusive", 0) != 0, attribute_int(low, "reverse", 0) != 0}};
-    give(low, 0, emit(low, OP_CUMSUM, &attributes, VALUES(need(low, 0), need(low, 1))));
+    give(low, 0,
+         emit_wrapped(low, emit(low, OP_CUMSUM, &attributes, VALUES(need(low, 0), need(low, 1)))));
 }
 
 static void lower_topk(lowering *low, int kind)

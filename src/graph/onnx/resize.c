@@ -4,13 +4,9 @@
 static void read_modes(lowering *low, op_attributes *to)
 {
     static const char *const modes[] = {"nearest", "linear", "cubic", "bilinear", NULL};
-    static const char *const places[] = {"half_pixel",
-                                         "half_pixel_symmetric",
-                                         "pytorch_half_pixel",
-                                         "align_corners",
-                                         "asymmetric",
-                                         "tf_crop_and_resize",
-                                         NULL};
+    static const char *const places[] = {
+        "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel",   "align_corners",
+        "asymmetric", "tf_crop_and_resize",   "tf_half_pixel_for_nn", NULL};
     static const char *const roundings[] = {"round_prefer_floor", "round_prefer_ceil", "floor",
                                             "ceil", NULL};
     static const char *const aspects[] = {"stretch", "not_larger", "not_smaller", NULL};
@@ -41,9 +37,9 @@ static void lower_resize(lowering *low, int kind)
     op_attributes attributes = {0};
     const bool old = low->opset < 11; /* x and scales only; corners at the origin */
     read_modes(low, &attributes);
-    if (old) {
+    if (old) { /* the specification is silent on rounding: as onnxruntime does */
         attributes.resize.coordinates = COORDINATE_ASYMMETRIC;
-        attributes.resize.nearest = NEAREST_FLOOR;
+        attributes.resize.nearest = NEAREST_BY_SCALE;
     }
     give(low, 0,
          emit(low, OP_RESIZE, &attributes,

@@ -1,13 +1,41 @@
 /* Convolutions and pools. */
 #include "graph/onnx/lowering.h"
 
+/* Attributes of one node have numbers for equally many dimensions. */
+static void check_spatial(lowering *low, const char *name, size_t spatial, window *to)
+{
+    if (spatial && to->spatial && spatial != to->spatial)
+        low_fail(low, PAL_ERROR_FORMAT,
+                 "its attribute %s is for %zu spatial dimensions, another for %zu", name, spatial,
+                 to->spatial);
+    if (spatial)
+        to->spatial = spatial;
+}
+
 /* The numbers of an attribute, one for each spatial dimension; where it is not given, `otherwise`.
  */
-static void read_extents(lowering *low, const char *name, int64_t otherwise, int64_t *out)
+static void read_extents(lowering *low, const char *name, int64_t otherwise, int64_t *out,
+                         window *to)
 {
     for (size_t d = 0; d < GRAPH_MAX_SPATIAL; d++)
         out[d] = otherwise;
-    attribute_ints(low, name, out, GRAPH_MAX_SPATIAL);
+    const size_t count = attribute_ints(low, name, out, GRAPH_MAX_SPATIAL);
+    check_spatial(low, name, count == NONE ? 0 : count, to);
+}
+
+static void read_pads(lowering *low, window *to)
+{
+    int64_t pads[2 * GRAPH_MAX_SPATIAL];
+    size_t count = attribute_ints(low, "pads", pads, 2 * GRAPH_MAX_SPATIAL);
+    count = count == NONE ? 0 : count;
+    if (count % 2)
+        low_fail(low, PAL_ERROR_FORMAT,
+                 "its attribute pads has %zu numbers, not two for each of its dimensions", count);
+    check_spatial(low, "pads", count / 2, to);
+    for (size_t d = 0; d < count / 2; d++) {
+        to->pad_begin[d] = pads[d];
+        to->pad_end[d] = pads[count / 2 + d];
+    }
 }
 
 window read_window(lowering *low)
@@ -15,18 +43,13 @@ window read_window(lowering *low)
     static const char *const rules[] = {"NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER", NULL};
     static const pad_rule meanings[] = {PAD_EXPLICIT, PAD_VALID, PAD_SAME_UPPER, PAD_SAME_LOWER};
     window window = {.groups = attribute_int(low, "group", 1)};
-    int64_t pads[2 * GRAPH_MAX_SPATIAL] = {0};
     window.rule = meanings[attribute_choice(low, "auto_pad", 0, rules)];
-    read_extents(low, "kernel_shape", 0, window.kernel);
-    read_extents(low, "strides", 1, window.stride);
-    read_extents(low, "dilations", 1, window.dilation);
-    read_extents(low, "output_padding", 0, window.output_padding);
-    read_extents(low, "output_shape", 0, window.output_shape);
-    const size_t count = attribute_ints(low, "pads", pads, 2 * GRAPH_MAX_SPATIAL);
-    for (size_t d = 0; count != NONE && d < count / 2; d++) {
-        window.pad_begin[d] = pads[d];
-        window.pad_end[d] = pads[count / 2 + d];
-    }
+    read_extents(low, "kernel_shape", 0, window.kernel, &window);
+    read_extents(low, "strides", 1, window.stride, &window);
+    read_extents(low, "dilations", 1, window.dilation, &window);
+    read_extents(low, "output_padding", 0, window.output_padding, &window);
+    read_extents(low, "output_shape", 0, window.output_shape, &window);
+    read_pads(low, &window);
     return window;
 }
 
