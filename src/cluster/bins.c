@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "cluster/importance.h"
 
 enum {
     PATTERNS = 65536,
@@ -85,7 +86,7 @@ static void lift_zero_masses(bins *bins)
         memcpy(bins->mass, bins->times, bins->count * sizeof *bins->mass);
         return;
     }
-    double least = total / (double)bins->count * 0x1p-40;
+    const double least = least_mass(total, bins->count);
     for (size_t i = 0; i < bins->count; i++)
         if (bins->mass[i] < least)
             bins->mass[i] = least;

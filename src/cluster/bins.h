@@ -35,7 +35,8 @@ void bins_free(bins *bins);
 
 /* Fills `bins` from n >= 1 values of the grid's type (uint16_t or float). `importance` may be NULL.
  * PAL_ERROR_VALUE names the first index that holds no finite value, or an importance that is
- * negative or not finite. A value whose importances are all 0 gets a mass 2^-40 times the mean. */
+ * negative or not finite. A value whose importances are all 0, or nearly, gets the mass of
+ * importance.h; if there is no importance at all, masses are occurrences. */
 pal_status bins_fill(bins *bins, grid grid, const void *values, const float *importance, size_t n);
 
 /* The same for values of a 16-bit type that come in pieces, each with its importances: begin, add
