@@ -171,6 +171,27 @@ void scalar_indices(const scalar_workspace *workspace, const void *values, size_
 
 /* ---------------------------------------------------------------- the public functions */
 
+/* By the importances themselves, not by what the bins made of those that are 0. */
+static double error_by_importance(const scalar_workspace *workspace, const scalar_lut *lut,
+                                  const void *values, const float *importance, size_t n)
+{
+    enum { PIECE = 1024 };
+    const grid grid = workspace->values;
+    const size_t size = grid_size(grid);
+    uint8_t indices[PIECE];
+    double error = 0;
+    for (size_t done = 0; done < n; done += PIECE) {
+        const size_t count = n - done < PIECE ? n - done : PIECE;
+        const unsigned char *piece = (const unsigned char *)values + done * size;
+        scalar_indices(workspace, piece, count, indices);
+        for (size_t i = 0; i < count; i++) {
+            const double beside = (double)grid_get(grid, piece, i) - lut->centroid[indices[i]];
+            error += (double)importance[done + i] * (beside * beside);
+        }
+    }
+    return error;
+}
+
 static pal_status kmeans(grid grid, const void *values, const float *importance, size_t n,
                          unsigned k, scalar_lut *lut, uint8_t *indices, double *squared_error)
 {
@@ -184,7 +205,8 @@ static pal_status kmeans(grid grid, const void *values, const float *importance,
     if (!status && indices)
         scalar_indices(&workspace, values, n, indices);
     if (!status && squared_error)
-        *squared_error = lut->weighted_error;
+        *squared_error = importance ? error_by_importance(&workspace, lut, values, importance, n)
+                                    : lut->weighted_error;
     scalar_workspace_free(&workspace);
     return status;
 }
