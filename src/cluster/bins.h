@@ -23,7 +23,9 @@ typedef struct bins {
     uint16_t *pattern; /* 16-bit types: the bit pattern of value; -0 has the pattern of 0 here */
     size_t capacity;
     double *times_storage;
-    uint32_t *histogram; /* 65,536 zeros between uses */
+    uint32_t *histogram; /* 65,536 zeros between uses, */
+    uint32_t counted;    /* which none of them is above, */
+    double *carried;     /* and what they could not hold; NULL until so many values come */
     double *importance_sums;
     uint64_t *occupied; /* one bit for each pattern */
     uint32_t *sort[2];  /* float32: keys being sorted */
@@ -40,10 +42,9 @@ void bins_free(bins *bins);
 pal_status bins_fill(bins *bins, grid grid, const void *values, const float *importance, size_t n);
 
 /* The same for values of a 16-bit type that come in pieces, each with its importances: begin, add
- * as often as needed, end. No more than 2^31 - 1 values in all; importances must be finite and >=
- * 0. */
+ * as often as needed, end. Importances must be finite and >= 0. */
 pal_status bins_begin(bins *bins);
-void bins_add(bins *bins, const uint16_t *values, const float *importance, size_t n);
+pal_status bins_add(bins *bins, const uint16_t *values, const float *importance, size_t n);
 /* PAL_ERROR_VALUE if a value was not finite. */
 pal_status bins_end(bins *bins, grid grid);
 

@@ -395,6 +395,40 @@ static void test_monotone(void **state)
     }
 }
 
+/* More values than 32 bits count: the bins are brought to where those would have brought them. */
+static void test_large_counts(void **state)
+{
+    (void)state;
+    enum { MORE = 30 };
+    const uint16_t one = 0x3c00, two = 0x4000;
+    uint16_t values[MORE];
+    float importance[MORE];
+    bins bins = {0};
+    for (size_t i = 0; i < MORE; i++) {
+        values[i] = i % 3 ? one : two;
+        importance[i] = 2;
+    }
+    for (int round = 0; round < 2; round++) { /* the second finds everything as it was */
+        assert_ok(bins_begin(&bins));
+        bins.counted = bins.histogram[one] = UINT32_MAX - 5;
+        assert_ok(bins_add(&bins, values, importance, MORE));
+        assert_ok(bins_add(&bins, values, importance, MORE));
+        assert_ok(bins_end(&bins, GRID_FLOAT16));
+        assert_int_equal(bins.count, 2);
+        assert_true(bins.times[0] == UINT32_MAX - 5 + 40.0 && bins.times[1] == 20);
+        assert_true(bins.mass[0] == 80 && bins.mass[1] == 40);
+        assert_ok(bins_begin(&bins));
+        values[0] = 0x7c00;
+        bins.counted = bins.histogram[one] = UINT32_MAX;
+        assert_ok(bins_add(&bins, values, importance, MORE));
+        assert_int_equal(bins_end(&bins, GRID_FLOAT16), PAL_ERROR_VALUE);
+        values[0] = two;
+        assert_ok(bins_fill(&bins, GRID_FLOAT16, values, NULL, MORE));
+        assert_true(bins.count == 2 && bins.times[0] == 20 && bins.times[1] == 10);
+    }
+    bins_free(&bins);
+}
+
 /* Squared error of the nearest of equally distant entries, as they are stored. */
 static double steps_error(grid type, const void *values, size_t n, double least, double step,
                           unsigned size)
@@ -453,7 +487,8 @@ int main(void)
         cmocka_unit_test(test_many_values),     cmocka_unit_test(test_few_distinct),
         cmocka_unit_test(test_signed_zero),     cmocka_unit_test(test_refused),
         cmocka_unit_test(test_zero_importance), cmocka_unit_test(test_few_important),
-        cmocka_unit_test(test_monotone),        cmocka_unit_test(test_uniform),
+        cmocka_unit_test(test_large_counts),    cmocka_unit_test(test_monotone),
+        cmocka_unit_test(test_uniform),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
