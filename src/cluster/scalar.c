@@ -139,18 +139,25 @@ static int by_value(const void *a, const void *b)
     return (x->place > y->place) - (x->place < y->place);
 }
 
-pal_status scalar_lut_given(scalar_workspace *workspace, unsigned size, const double *entries,
-                            scalar_lut *lut)
+void sort_entries(unsigned size, double *entries, uint8_t *place)
 {
     placed sorted[SCALAR_MAX_LUT];
     for (unsigned i = 0; i < size; i++)
-        sorted[i] = (placed){grid_round(workspace->grid, entries[i]), i};
+        sorted[i] = (placed){entries[i], i};
     qsort(sorted, size, sizeof *sorted, by_value);
-    lut->size = size;
     for (unsigned i = 0; i < size; i++) {
-        lut->centroid[i] = sorted[i].value;
-        lut->place[i] = (uint8_t)sorted[i].place;
+        entries[i] = sorted[i].value;
+        place[i] = (uint8_t)sorted[i].place;
     }
+}
+
+pal_status scalar_lut_given(scalar_workspace *workspace, unsigned size, const double *entries,
+                            scalar_lut *lut)
+{
+    lut->size = size;
+    for (unsigned i = 0; i < size; i++)
+        lut->centroid[i] = grid_round(workspace->grid, entries[i]);
+    sort_entries(size, lut->centroid, lut->place);
     return scalar_assign(workspace, lut);
 }
 

@@ -51,6 +51,8 @@ pal_status scalar_lut_uniform(scalar_workspace *workspace, unsigned size, scalar
 /* The distinct values themselves, of which there must be at most `size`. */
 pal_status scalar_lut_unique(scalar_workspace *workspace, unsigned size, scalar_lut *lut);
 
+/* Brings entries into ascending order, equal ones in the order they have; the places they had. */
+void sort_entries(unsigned size, double *entries, uint8_t *place);
 /* The given entries, rounded to the grid, in any order, which the table keeps. */
 pal_status scalar_lut_given(scalar_workspace *workspace, unsigned size, const double *entries,
                             scalar_lut *lut);
