@@ -656,7 +656,8 @@ PAL_API void pal_trainer_free(pal_trainer *trainer);
  *
  *   values        n finite values; n >= 1
  *   importance    n weights >= 0 and finite, or NULL for all ones. Values of importance 0 still get
- *                 a nearby centroid, at a vanishing influence on the others.
+ *                 a nearby centroid, at a vanishing influence on the others; where all are 0,
+ *                 centroids are those of equal ones.
  *   k             1..256
  *   centroids     receives k values in ascending order; if fewer than k suffice for zero error, the
  *                 last one is repeated

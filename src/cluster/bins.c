@@ -5,11 +5,11 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "cluster/importance.h"
 
 enum {
     PATTERNS = 65536,
     SMALL = 32768, /* up to here a bitmap of the patterns that occur beats scanning all */
-    BLOCK = UINT32_C(1) << 31 /* what a 32-bit count holds for certain */
 };
 
 void bins_free(bins *bins)
@@ -19,6 +19,7 @@ void bins_free(bins *bins)
     free(bins->times_storage);
     free(bins->pattern);
     free(bins->histogram);
+    free(bins->carried);
     free(bins->importance_sums);
     free(bins->occupied);
     for (int i = 0; i < 2; i++) {
@@ -85,7 +86,7 @@ static void lift_zero_masses(bins *bins)
         memcpy(bins->mass, bins->times, bins->count * sizeof *bins->mass);
         return;
     }
-    double least = total / (double)bins->count * 0x1p-40;
+    const double least = least_mass(total, bins->count);
     for (size_t i = 0; i < bins->count; i++)
         if (bins->mass[i] < least)
             bins->mass[i] = least;
@@ -104,6 +105,18 @@ static pal_status find_bad_pattern(grid grid, const uint16_t *values, size_t n)
     return PAL_OK;
 }
 
+/* How often a pattern occurs; it is cleared. */
+static double take_count(bins *bins, uint32_t pattern)
+{
+    double count = bins->histogram[pattern];
+    bins->histogram[pattern] = 0;
+    if (bins->carried) {
+        count += bins->carried[pattern];
+        bins->carried[pattern] = 0;
+    }
+    return count;
+}
+
 /* Adds one bin and clears its histogram entries. `twin` is a second pattern of the same value. */
 static void take_pattern(bins *bins, grid grid, bool importance, uint32_t pattern, uint32_t twin)
 {
@@ -111,10 +124,9 @@ static void take_pattern(bins *bins, grid grid, bool importance, uint32_t patter
     bins->value[i] = (double)(grid == GRID_FLOAT16 ? f16_to_float((uint16_t)pattern)
                                                    : bf16_to_float((uint16_t)pattern));
     bins->pattern[i] = (uint16_t)pattern;
-    bins->times[i] = bins->histogram[pattern];
+    bins->times[i] = take_count(bins, pattern);
     if (twin != pattern)
-        bins->times[i] += bins->histogram[twin];
-    bins->histogram[pattern] = bins->histogram[twin] = 0;
+        bins->times[i] += take_count(bins, twin);
     if (importance) {
         bins->mass[i] = bins->importance_sums[pattern];
         if (twin != pattern)
@@ -180,6 +192,13 @@ static uint32_t first_not_finite(grid grid)
     return grid == GRID_FLOAT16 ? 0x7c00 : 0x7f80;
 }
 
+static void histogram_clear(bins *bins)
+{
+    memset(bins->histogram, 0, PATTERNS * sizeof *bins->histogram);
+    if (bins->carried)
+        memset(bins->carried, 0, PATTERNS * sizeof *bins->carried);
+}
+
 /* Whether the histogram has any; it is cleared then. */
 static bool histogram_is_bad(bins *bins, grid grid)
 {
@@ -187,8 +206,41 @@ static bool histogram_is_bad(bins *bins, grid grid)
     for (uint32_t p = first_not_finite(grid); p < 0x8000; p++)
         bad |= bins->histogram[p] | bins->histogram[p + 0x8000];
     if (bad)
-        memset(bins->histogram, 0, PATTERNS * sizeof *bins->histogram);
+        histogram_clear(bins);
     return bad != 0;
+}
+
+/* Makes room in the counts, of which the first 1 stays: it says that the pattern occurs. */
+static bool carry(bins *bins)
+{
+    if (!bins->carried)
+        bins->carried = mem_zeroed(PATTERNS, sizeof *bins->carried);
+    if (!bins->carried)
+        return false;
+    for (size_t p = 0; p < PATTERNS; p++)
+        if (bins->histogram[p] > 1) {
+            bins->carried[p] += bins->histogram[p] - 1;
+            bins->histogram[p] = 1;
+        }
+    bins->counted = 1;
+    return true;
+}
+
+/* Counts values, as many at a time as a count holds for certain. */
+static bool count_patterns(bins *bins, const uint16_t *values, size_t n)
+{
+    uint32_t *histogram = bins->histogram;
+    while (n) {
+        if (bins->counted == UINT32_MAX && !carry(bins))
+            return false;
+        const size_t room = UINT32_MAX - bins->counted, some = n < room ? n : room;
+        for (size_t i = 0; i < some; i++)
+            histogram[values[i]]++;
+        bins->counted += (uint32_t)some;
+        values += some;
+        n -= some;
+    }
+    return true;
 }
 
 static pal_status fill_patterns(bins *bins, grid grid, const uint16_t *values,
@@ -196,12 +248,11 @@ static pal_status fill_patterns(bins *bins, grid grid, const uint16_t *values,
 {
     if (!patterns_reserve(bins, importance))
         return fail_memory("making a histogram");
-    if (n >= BLOCK)
-        return fail(PAL_ERROR_UNSUPPORTED, "%zu values in one cluster problem; at most %u", n,
-                    BLOCK - 1);
-    uint32_t *histogram = bins->histogram;
-    for (size_t i = 0; i < n; i++)
-        histogram[values[i]]++;
+    bins->counted = 0;
+    if (!count_patterns(bins, values, n)) {
+        histogram_clear(bins);
+        return fail_memory("making a histogram");
+    }
     if (histogram_is_bad(bins, grid))
         return find_bad_pattern(grid, values, n);
     bins->count = 0;
@@ -221,15 +272,20 @@ static pal_status fill_patterns(bins *bins, grid grid, const uint16_t *values,
 
 pal_status bins_begin(bins *bins)
 {
+    bins->counted = 0;
     return patterns_reserve(bins, true) ? PAL_OK : fail_memory("making a histogram");
 }
 
-void bins_add(bins *bins, const uint16_t *values, const float *importance, size_t n)
+pal_status bins_add(bins *bins, const uint16_t *values, const float *importance, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        bins->histogram[values[i]]++;
-        bins->importance_sums[values[i]] += (double)importance[i];
+    if (!count_patterns(bins, values, n)) {
+        histogram_clear(bins);
+        memset(bins->importance_sums, 0, PATTERNS * sizeof *bins->importance_sums);
+        return fail_memory("making a histogram");
     }
+    for (size_t i = 0; i < n; i++)
+        bins->importance_sums[values[i]] += (double)importance[i];
+    return PAL_OK;
 }
 
 pal_status bins_end(bins *bins, grid grid)

@@ -240,9 +240,8 @@ static pal_status path_with_edges(const problem *p, size_t k, double *penalty,
     for (int round = 0; few.edges != k; round++) {
         double chord = (many.gain - few.gain) / (double)(many.edges - few.edges);
         bool sure = round >= GUESSES && round % 2;
-        double trial = guess;
-        if (sure || !(trial > low && trial < high))
-            trial = chord;
+        const bool on_chord = sure || !(guess > low && guess < high);
+        const double trial = on_chord ? chord : guess;
         status = path_find(p, trial, w, &found);
         if (status)
             break;
@@ -261,7 +260,7 @@ static pal_status path_with_edges(const problem *p, size_t k, double *penalty,
             many = found;
             found.boundary = NULL;
             low = trial;
-        } else if (trial == chord) {
+        } else if (on_chord) {
             /* Nothing strictly between lies above the chord: k is on it. */
             free(found.boundary);
             found.boundary = NULL;
@@ -341,12 +340,17 @@ static size_t coarsen(const bins *bins, kmeans1d_workspace *w, double cluster_er
     return count;
 }
 
-/* Bounds and centroids of the clusters on the path. */
-static void path_centroids(const problem *p, const path *path, double *centroids)
+/* The means of the clusters on the path, each from sums of its own: in differences of prefix sums
+ * clusters of little mass have lost digits to the others. */
+static void path_centroids(const bins *bins, const problem *p, const path *path, double *centroids)
 {
     for (size_t e = 0; e < path->edges; e++) {
-        const node *a = &p->nodes[path->boundary[e]], *b = &p->nodes[path->boundary[e + 1]];
-        centroids[e] = grid_round(p->grid, (b->s1 - a->s1) / (b->s0 - a->s0) + p->shift);
+        double mass = 0, sum = 0;
+        for (size_t i = path->boundary[e]; i < path->boundary[e + 1]; i++) {
+            mass += bins->mass[i];
+            sum += bins->mass[i] * (bins->value[i] - p->shift);
+        }
+        centroids[e] = grid_round(p->grid, sum / mass + p->shift);
     }
 }
 
@@ -400,7 +404,7 @@ pal_status kmeans1d(const bins *bins, unsigned k, grid grid, kmeans1d_workspace 
     status = path_with_edges(&full, k, &penalty, w, &best);
     if (status)
         return status;
-    path_centroids(&full, &best, centroids);
+    path_centroids(bins, &full, &best, centroids);
     free(best.boundary);
     return PAL_OK;
 }

@@ -139,18 +139,25 @@ static int by_value(const void *a, const void *b)
     return (x->place > y->place) - (x->place < y->place);
 }
 
-pal_status scalar_lut_given(scalar_workspace *workspace, unsigned size, const double *entries,
-                            scalar_lut *lut)
+void sort_entries(unsigned size, double *entries, uint8_t *place)
 {
     placed sorted[SCALAR_MAX_LUT];
     for (unsigned i = 0; i < size; i++)
-        sorted[i] = (placed){grid_round(workspace->grid, entries[i]), i};
+        sorted[i] = (placed){entries[i], i};
     qsort(sorted, size, sizeof *sorted, by_value);
-    lut->size = size;
     for (unsigned i = 0; i < size; i++) {
-        lut->centroid[i] = sorted[i].value;
-        lut->place[i] = (uint8_t)sorted[i].place;
+        entries[i] = sorted[i].value;
+        place[i] = (uint8_t)sorted[i].place;
     }
+}
+
+pal_status scalar_lut_given(scalar_workspace *workspace, unsigned size, const double *entries,
+                            scalar_lut *lut)
+{
+    lut->size = size;
+    for (unsigned i = 0; i < size; i++)
+        lut->centroid[i] = grid_round(workspace->grid, entries[i]);
+    sort_entries(size, lut->centroid, lut->place);
     return scalar_assign(workspace, lut);
 }
 
@@ -171,6 +178,27 @@ void scalar_indices(const scalar_workspace *workspace, const void *values, size_
 
 /* ---------------------------------------------------------------- the public functions */
 
+/* By the importances themselves, not by what the bins made of those that are 0. */
+static double error_by_importance(const scalar_workspace *workspace, const scalar_lut *lut,
+                                  const void *values, const float *importance, size_t n)
+{
+    enum { PIECE = 1024 };
+    const grid grid = workspace->values;
+    const size_t size = grid_size(grid);
+    uint8_t indices[PIECE];
+    double error = 0;
+    for (size_t done = 0; done < n; done += PIECE) {
+        const size_t count = n - done < PIECE ? n - done : PIECE;
+        const unsigned char *piece = (const unsigned char *)values + done * size;
+        scalar_indices(workspace, piece, count, indices);
+        for (size_t i = 0; i < count; i++) {
+            const double beside = (double)grid_get(grid, piece, i) - lut->centroid[indices[i]];
+            error += (double)importance[done + i] * (beside * beside);
+        }
+    }
+    return error;
+}
+
 static pal_status kmeans(grid grid, const void *values, const float *importance, size_t n,
                          unsigned k, scalar_lut *lut, uint8_t *indices, double *squared_error)
 {
@@ -184,7 +212,8 @@ static pal_status kmeans(grid grid, const void *values, const float *importance,
     if (!status && indices)
         scalar_indices(&workspace, values, n, indices);
     if (!status && squared_error)
-        *squared_error = lut->weighted_error;
+        *squared_error = importance ? error_by_importance(&workspace, lut, values, importance, n)
+                                    : lut->weighted_error;
     scalar_workspace_free(&workspace);
     return status;
 }

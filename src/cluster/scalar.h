@@ -16,7 +16,7 @@ typedef struct scalar_lut {
     double centroid[SCALAR_MAX_LUT]; /* ascending, each a value of the grid */
     uint8_t place[SCALAR_MAX_LUT];   /* where each of them stands in the table */
     double squared_error;            /* sum over all values of (value - its centroid)^2 */
-    double weighted_error;           /* the same, times importance */
+    double weighted_error;           /* the same, times importance as the bins have it */
     double scale;                    /* of an integer table (integers.h), a value of the grid; */
     int offset;                      /* 0 for int8 */
     int entry[SCALAR_MAX_LUT];       /* centroid = (entry - offset) * scale, rounded to the grid */
@@ -51,6 +51,8 @@ pal_status scalar_lut_uniform(scalar_workspace *workspace, unsigned size, scalar
 /* The distinct values themselves, of which there must be at most `size`. */
 pal_status scalar_lut_unique(scalar_workspace *workspace, unsigned size, scalar_lut *lut);
 
+/* Brings entries into ascending order, equal ones in the order they have; the places they had. */
+void sort_entries(unsigned size, double *entries, uint8_t *place);
 /* The given entries, rounded to the grid, in any order, which the table keeps. */
 pal_status scalar_lut_given(scalar_workspace *workspace, unsigned size, const double *entries,
                             scalar_lut *lut);

@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "base/parallel.h"
+#include "cluster/importance.h"
 #include "cluster/vector/nearest.h"
 #include "cluster/vector/search.h"
 
@@ -50,6 +51,23 @@ static unsigned distinct(const vector_set *set, unsigned k, float *found)
 
 /* ---------------------------------------------------------------- k-means */
 
+/* The importances that clustering goes by, so that no vector is left out: those given, or lifted
+ * ones, in memory that `lifted` keeps. */
+static pal_status take_importance(const vector_set *set, const float **importance, float **lifted)
+{
+    *importance = set->importance;
+    *lifted = NULL;
+    if (importance_suffices(set->importance, set->count))
+        return PAL_OK;
+    *lifted = mem_array(set->count, sizeof **lifted);
+    if (!*lifted)
+        return fail_memory("clustering vectors");
+    memcpy(*lifted, set->importance, set->count * sizeof **lifted);
+    importance_lift(*lifted, set->count);
+    *importance = *lifted;
+    return PAL_OK;
+}
+
 pal_status vector_kmeans(const vector_set *set, unsigned k, int threads, float *centroids)
 {
     const size_t dim = set->dim;
@@ -62,14 +80,19 @@ pal_status vector_kmeans(const vector_set *set, unsigned k, int threads, float *
     free(found);
     if (few)
         return PAL_OK;
-    frame f;
-    pal_status status = frame_init(&f, set);
+    frame f = {0};
+    vector_set all = *set;
+    float *lifted;
+    pal_status status = take_importance(set, &all.importance, &lifted);
     if (!status)
-        status = search(set, &f, k, threads, centroids);
+        status = frame_init(&f, set);
+    if (!status)
+        status = search(&all, &f, k, threads, centroids);
     for (unsigned j = 0; !status && j < k; j++)
         for (size_t d = 0; d < dim; d++)
             centroids[j * dim + d] = (float)((double)centroids[j * dim + d] / f.scale + f.shift[d]);
     frame_free(&f);
+    free(lifted);
     return status;
 }
 

@@ -18,7 +18,7 @@ typedef struct vector_set {
 } vector_set;
 
 /* k centroids (k x dim) of low error; 1 <= k <= 256. Where there are fewer distinct vectors than k,
- * the rest repeat. */
+ * the rest repeat. Vectors without importance are served as importance.h says. */
 pal_status vector_kmeans(const vector_set *set, unsigned k, int threads, float *centroids);
 
 /* The nearest centroid of each vector (of two equally near, the first), and the summed squared

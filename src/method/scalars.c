@@ -166,21 +166,21 @@ static pal_status scaled_bins16(const target *t, uint64_t group, scalar_workspac
 {
     float values[PIECE], scales[PIECE], importance[PIECE];
     uint16_t patterns[PIECE];
-    if (t->group_elements >= UINT64_C(1) << 31)
-        return fail(PAL_ERROR_UNSUPPORTED, "%zu values in one cluster problem", t->group_elements);
     pal_status status = bins_begin(&clustering->bins);
     if (status)
         return status;
     scaled_walk walk = scaled_walk_begin(t, group);
-    for (size_t n; (n = scaled_walk_next(&walk, PIECE, values, scales, importance));) {
+    for (size_t n; !status && (n = scaled_walk_next(&walk, PIECE, values, scales, importance));) {
         for (size_t i = 0; i < n; i++) {
             patterns[i] = f16_from_double((double)(values[i] / scales[i]));
             values[i] = importance[i] * importance_of(t, scales[i]);
             if (!isfinite(values[i])) /* an infinite scale; the pattern tells of it */
                 values[i] = 0;
         }
-        bins_add(&clustering->bins, patterns, values, n);
+        status = bins_add(&clustering->bins, patterns, values, n);
     }
+    if (status)
+        return status;
     clustering->values = GRID_FLOAT16;
     clustering->grid = t->grid;
     return bins_end(&clustering->bins, GRID_FLOAT16);

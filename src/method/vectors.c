@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "cluster/importance.h"
 #include "cluster/integers.h"
 #include "method/compression.h"
 
@@ -74,6 +75,8 @@ static pal_status gather(group_vectors *v)
             }
         }
     }
+    if (!importance_suffices(v->importance, v->count))
+        importance_lift(v->importance, v->count);
     return PAL_OK;
 }
 
@@ -344,7 +347,8 @@ static pal_status cluster(const compression *c, const unit *unit, uint64_t group
         return PAL_OK;
     }
     uint8_t *indices = group_place(t, unit, group, thread);
-    const vector_set set = set_of(v);
+    vector_set set = set_of(v);
+    set.importance = NULL; /* the nearest is that without it, too, and the error is the plain one */
     status = choose_table(v, indices);
     if (!status)
         status = vector_assign(&set, v->centroids, 1u << t->nbits, v->threads, indices,

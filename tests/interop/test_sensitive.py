@@ -306,6 +306,42 @@ class PalettesTest(CheckpointTest):
         plain = self.error(self.palettized(*options, method="kmeans"), together)
         self.assertLess(sensitive, 0.9 * plain)
 
+    def test_groups_without_importance(self):
+        """They are clustered as if all of their elements counted the same."""
+        rows = slice(8, 16)
+        self.importance[rows] = 0
+        save_file({"net.weight": self.importance}, self.loaded)
+        for more in ((), ("--cluster-dim", 2), ("--cluster-dim", 2, "--lut-dtype", "int8")):
+            options = ("--nbits", 3, "--granularity", "per_grouped_channel", "--group-size", 8,
+                       *more)
+            np.testing.assert_array_equal(self.palettized(*options, "--shrinkage", 0)[rows],
+                                          self.palettized(*options, method="kmeans")[rows], more)
+
+    def test_few_important_of_many(self):
+        """More values than double precision has room for beside those few that count."""
+        random = np.random.default_rng(6)
+        self.weight = random.normal(size=(128, 160)).astype(np.float32)
+        self.importance = np.zeros_like(self.weight)
+        self.importance[5, :5] = 1
+        save_file({"net.weight": self.weight}, self.model)
+        save_file({"net.weight": self.importance}, self.loaded)
+        dense = self.palettized("--nbits", 4, "--shrinkage", 0)
+        self.assertLess(self.error(dense), 1e-12)
+        equal = self.palettized("--nbits", 4, method="kmeans")
+        self.assertLess(self.error(dense, 1), 1.25 * self.error(equal, 1))
+
+    def test_reported_error(self):
+        """That of the values, whatever they count."""
+        for more in ((), ("--cluster-dim", 2), ("--cluster-dim", 2, "--lut-dtype", "int8"),
+                     ("--cluster-dim", 2, "--enable-per-channel-scale", "true")):
+            report = self.new_path(".json")
+            dense = self.palettized("--nbits", 3, "--shrinkage", 0, "--json", report, *more)
+            entry, = json.loads(report.read_text())["weights"]
+            error = self.error(dense, 1) / dense.size
+            self.assertAlmostEqual(entry["mse"] / error, 1, 5, more)
+            peak = float(np.abs(self.weight).max())
+            self.assertAlmostEqual(entry["psnr"], 10 * np.log10(peak ** 2 / error), 3, more)
+
     def test_integer_tables(self):
         least = least_error(self.weight.ravel(), self.importance.ravel(), 8)
         for dtype in ("int8", "uint8"):

@@ -216,6 +216,78 @@ static void test_finite_differences(void **state)
     }
 }
 
+/* Weights in bunches that lie apart, so that none changes its centroid when it moves a little, and
+ * centroids near the bunches to begin with. */
+static void bunch(problem *p, uint64_t seed)
+{
+    const dkm_config *c = &p->config;
+    const size_t channels = c->groups * c->channels, size = c->clusters * c->dim;
+    double middle[8 * 2];
+    for (size_t j = 0; j < c->clusters; j++)
+        for (size_t i = 0; i < c->dim; i++)
+            middle[j * c->dim + i] = (i ? -1 : 1) * ((double)j - 2);
+    for (size_t i = 0; i < c->dim; i++)
+        middle[2 * c->dim + i] = 0;
+    for (size_t o = 0; o < c->outer; o++)
+        for (size_t v = 0; v < channels; v += c->dim)
+            for (size_t i = 0; i < c->inner; i++) {
+                const unsigned j = random_below(&seed, c->clusters);
+                for (size_t d = 0; d < c->dim; d++)
+                    p->weights[(o * channels + v + d) * c->inner + i] =
+                        c->scale[v + d] *
+                        (float)(middle[j * c->dim + d] + 0.2 * random_unit(&seed));
+            }
+    p->start = malloc(c->groups * size * sizeof *p->start);
+    for (size_t at = 0; at < c->groups * size; at++)
+        p->start[at] = middle[at % size] + 0.05;
+}
+
+/* The gradient through the means, in a layer with scales, vectors and a centroid that stays at 0;
+ * and where the table is rounded, that of the same means, which rounding does not change. */
+static void test_finite_differences_of_means(void **state)
+{
+    (void)state;
+    static const grid tables[] = {GRID_FLOAT16, GRID_INT8, GRID_UINT8};
+    static const double steps[] = {1e-3, 2.4 / 127, 2.4 / 127};
+    float scale[12];
+    for (size_t i = 0; i < 12; i++)
+        scale[i] = 0.5F + 0.1F * (float)i;
+    for (unsigned t = 0; t < 4; t++) {
+        dkm_config config = dkm_defaults(6, 5);
+        config.outer = 2;
+        config.groups = 2;
+        config.inner = 8;
+        config.dim = 1 + t / 2;
+        config.enforce_zero = t % 2;
+        config.mode = DKM_MEAN;
+        config.scale = scale;
+        config.scale_channel = 1;
+        config.repair = false;
+        problem p;
+        problem_begin(&p, config, t + 1, 1);
+        bunch(&p, t + 1);
+        compare_slopes(&p, 0.05F, 1, 1e-4);
+        for (size_t i = 0; i < 3; i++) {
+            config.table = tables[i];
+            config.weights = i ? GRID_FLOAT32 : GRID_FLOAT16;
+            problem rounded;
+            problem_begin(&rounded, config, t + 1, 1);
+            bunch(&rounded, t + 1);
+            loss(&p);
+            loss(&rounded);
+            assert_ok(dkm_backward(rounded.d, rounded.workspace, rounded.weights, rounded.out, 1,
+                                   rounded.gradient));
+            for (size_t n = 0; n < p.n; n++) {
+                const double most = steps[i] * (double)scale[n / config.inner % 12];
+                assert_true(fabs((double)(rounded.palettized[n] - p.palettized[n])) <= most);
+                assert_true(rounded.gradient[n] == p.gradient[n]);
+            }
+            problem_end(&rounded);
+        }
+        problem_end(&p);
+    }
+}
+
 /* Between nodes outputs are linear: weights that stay between theirs show whether the gradient is
  * that of what is computed. Two weights that do not move hold the nodes in their places. */
 static void test_finite_differences_by_nodes(void **state)
@@ -310,6 +382,7 @@ int main(void)
         cmocka_unit_test(test_against_autograd),
         cmocka_unit_test(test_finite_differences),
         cmocka_unit_test(test_finite_differences_by_nodes),
+        cmocka_unit_test(test_finite_differences_of_means),
         cmocka_unit_test(test_nodes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -64,6 +64,28 @@ static void test_start(void **state)
     }
 }
 
+/* A few of many weights have importance: they are served, and the others with what is left. */
+static void test_start_few_important(void **state)
+{
+    (void)state;
+    enum { N = 100000, FEW = 10, K = 16 };
+    float *values = normal_values(N, 0.05, 3), *importance = calloc(N, sizeof *importance);
+    float best[K];
+    double error;
+    for (size_t i = 0; i < FEW; i++)
+        importance[i] = 1;
+    const pal_dkm_config config = pal_dkm_defaults(N, K);
+    pal_dkm *dkm = layer_with(&config);
+    assert_ok(pal_dkm_start(dkm, values, importance));
+    const double *centroids = pal_dkm_centroids(dkm);
+    assert_ok(pal_kmeans_f32(values, NULL, N, K, best, NULL, &error));
+    assert_true(squared_error(values, FEW, centroids, K) < 1e-3 * FEW / N * error);
+    assert_true(squared_error(values + FEW, N - FEW, centroids, K) < 3 * error);
+    pal_dkm_free(dkm);
+    free(values);
+    free(importance);
+}
+
 static void test_start_vectors(void **state)
 {
     (void)state;
@@ -313,6 +335,33 @@ static void test_degenerate(void **state)
 }
 
 /* Centroids that are far away, or all the same, come back into use within a few steps. */
+/* The most nodes that there are, all but a few: the number of pieces of a pass over them does not
+ * rise with theirs. Centroids that need repair make the pass that has most to sum up. (Whether it
+ * writes beyond its memory is for make sanitize to see.) */
+static void test_most_nodes(void **state)
+{
+    (void)state;
+    enum { N = 1000, K = 64, APART = 10 };
+    float values[N], palettized[N];
+    double start[K];
+    pal_dkm_config config = pal_dkm_defaults(N, K);
+    config.nodes = 65536;
+    config.tau = 1e-9;
+    for (unsigned permille = 960; permille <= 1000; permille += 4) {
+        const double range = permille * 1e-3 * 65535 * 0x1p-15;
+        for (size_t i = 0; i < N; i++)
+            values[i] = (float)(range * (double)i / (N - 1));
+        for (size_t j = 0; j < K; j++)
+            start[j] = range * (j < APART ? ((double)j + 0.5) / APART : 0.5);
+        pal_dkm *dkm = layer_with(&config);
+        assert_ok(pal_dkm_set_centroids(dkm, start));
+        assert_ok(pal_dkm_forward(dkm, values, palettized));
+        for (size_t i = 0; i < N; i++)
+            assert_true(fabs((double)palettized[i] - (double)values[i]) < 0.6 * range / APART);
+        pal_dkm_free(dkm);
+    }
+}
+
 static void test_repair(void **state)
 {
     (void)state;
@@ -513,7 +562,8 @@ static void test_configurations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_start),      cmocka_unit_test(test_start_vectors),
+        cmocka_unit_test(test_start),      cmocka_unit_test(test_start_few_important),
+        cmocka_unit_test(test_most_nodes), cmocka_unit_test(test_start_vectors),
         cmocka_unit_test(test_hard_modes), cmocka_unit_test(test_results),
         cmocka_unit_test(test_scales),     cmocka_unit_test(test_degenerate),
         cmocka_unit_test(test_repair),     cmocka_unit_test(test_threads),

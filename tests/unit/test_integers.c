@@ -139,9 +139,12 @@ static void test_given_entries(void **state)
             assert_true(fabs((double)values[i] - entries[index]) <=
                         fabs((double)values[i] - entries[j]));
     }
-    assert_ok(scalar_lut_integers(&workspace, GRID_INT8, true, &table));
-    for (unsigned i = 0; i < 4; i++) /* the same entries, rounded */
-        assert_true(fabs(table.centroid[i] - sorted[i]) <= table.scale);
+    for (size_t k = 0; k < 2; k++) {
+        assert_ok(scalar_lut_given(&workspace, 4, entries, &table));
+        assert_ok(scalar_lut_integers(&workspace, kinds[k], true, &table));
+        for (unsigned i = 0; i < 4; i++) /* the same entries, rounded */
+            assert_true(fabs(table.centroid[i] - sorted[i]) <= table.scale / 2 * (1 + 1e-6));
+    }
     scalar_workspace_free(&workspace);
 }
 

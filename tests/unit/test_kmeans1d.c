@@ -7,7 +7,8 @@
 
 /* ---------------------------------------------------------------- reference searches */
 
-/* Least error of one cluster over the float16 grid, by trying the neighbours of the mean. */
+/* Least error of one cluster over the float16 grid, by trying the neighbours of the mean. None, if
+ * nothing in it counts. */
 static double cluster_error(const double *value, const double *mass, size_t n)
 {
     double total = 0, mean = 0, best = INFINITY;
@@ -15,6 +16,8 @@ static double cluster_error(const double *value, const double *mass, size_t n)
         total += mass[i];
         mean += mass[i] * value[i];
     }
+    if (total == 0)
+        return 0;
     uint16_t near = f16_from_double(mean / total);
     for (int step = -1; step <= 1; step++) {
         double centroid = (double)f16_to_float((uint16_t)(near + step)), error = 0;
@@ -125,18 +128,24 @@ static double library_error(const uint16_t *values, const float *importance, siz
     return error;
 }
 
-static void compare(uint64_t *seed, size_t most, bool weighted, bool exhaustively)
+typedef enum weighting { EQUAL, WEIGHTED, WITH_ZEROS } weighting;
+
+/* The answer has the least error. Values of importance 0 may cost the others a trifle. */
+static void compare(uint64_t *seed, size_t most, weighting weighting, bool exhaustively)
 {
+    const bool weighted = weighting != EQUAL;
     size_t n = 1 + random_below(seed, (unsigned)most);
     unsigned k = 1 + random_below(seed, exhaustively ? 4 : 17);
     int kind = (int)random_below(seed, 6);
     uint16_t *values = malloc(n * sizeof *values);
     float *importance = malloc(n * sizeof *importance);
     double *pairs = malloc(2 * n * sizeof *pairs), *value = malloc(n * sizeof *value);
-    double *mass = malloc(n * sizeof *mass), scale = 0;
+    double *mass = malloc(n * sizeof *mass), scale = 0, total = 0;
     for (size_t i = 0; i < n; i++) {
         values[i] = f16_from_double(random_value(seed, kind));
         importance[i] = (float)ldexp(random_unit(seed) + 0.01, (int)random_below(seed, 8));
+        if (weighting == WITH_ZEROS && random_below(seed, 2))
+            importance[i] = 0;
         pairs[2 * i] = (double)f16_to_float(values[i]);
         pairs[2 * i + 1] = weighted ? (double)importance[i] : 1;
     }
@@ -145,12 +154,16 @@ static void compare(uint64_t *seed, size_t most, bool weighted, bool exhaustivel
         value[i] = pairs[2 * i];
         mass[i] = pairs[2 * i + 1];
         scale += mass[i] * (value[i] - value[0]) * (value[i] - value[0]);
+        total += mass[i];
     }
     double expected = exhaustively ? exhaustive(value, mass, n, k) : dynamic(value, mass, n, k);
     double found = library_error(values, weighted ? importance : NULL, n, k);
-    if (fabs(found - expected) > 1e-12 * scale + 1e-9 * expected)
+    double tolerance = 1e-12 * scale + 1e-9 * expected;
+    if (weighting == WITH_ZEROS)
+        tolerance += 0x1p-24 * total * pow(value[n - 1] - value[0], 2);
+    if (fabs(found - expected) > tolerance)
         print_error("n %zu k %u kind %d: found %.17g, best %.17g\n", n, k, kind, found, expected);
-    assert_true(fabs(found - expected) <= 1e-12 * scale + 1e-9 * expected);
+    assert_true(fabs(found - expected) <= tolerance);
     free(values);
     free(importance);
     free(pairs);
@@ -163,7 +176,7 @@ static void test_exhaustive(void **state)
     (void)state;
     uint64_t seed = 1;
     for (int i = 0; i < 4000; i++)
-        compare(&seed, 6, i % 2, true);
+        compare(&seed, 6, (weighting)(i % 3), true);
 }
 
 static void test_dynamic(void **state)
@@ -171,9 +184,9 @@ static void test_dynamic(void **state)
     (void)state;
     uint64_t seed = 2;
     for (int i = 0; i < 4000; i++)
-        compare(&seed, 40, i % 2, false);
+        compare(&seed, 40, (weighting)(i % 3), false);
     for (int i = 0; i < 60; i++)
-        compare(&seed, 250, i % 2, false);
+        compare(&seed, 250, (weighting)(i % 3), false);
 }
 
 /* ---------------------------------------------------------------- larger problems */
@@ -320,12 +333,47 @@ static void test_zero_importance(void **state)
     (void)state;
     float values[6] = {0, 1, 2, 10, 11, 50}, importance[6] = {1, 1, 1, 1, 1, 0}, centroids[3];
     uint8_t indices[6];
-    assert_ok(pal_kmeans_f32(values, importance, 6, 2, centroids, indices, NULL));
-    assert_true(fabsf(centroids[0] - 1) < 1e-6f && fabsf(centroids[1] - 10.5f) < 1e-6f);
+    double error;
+    assert_ok(pal_kmeans_f32(values, importance, 6, 2, centroids, indices, &error));
+    assert_true(fabsf(centroids[0] - 1) < 2e-6f && fabsf(centroids[1] - 10.5f) < 2e-6f);
     assert_int_equal(indices[5], 1);
+    assert_true(fabs(error - 2.5) < 1e-9);
     memset(importance, 0, sizeof importance);
-    assert_ok(pal_kmeans_f32(values, importance, 6, 3, centroids, indices, NULL));
+    assert_ok(pal_kmeans_f32(values, importance, 6, 3, centroids, indices, &error));
     assert_true(centroids[0] == 1 && centroids[1] == 10.5f && centroids[2] == 50);
+    assert_true(error == 0);
+}
+
+/* The same where all but a few values have no importance, and are so many that their masses are
+ * next to nothing beside those of the few: these are served as if they were alone, and the others,
+ * with what centroids are left, nearly as if all counted the same. */
+static void test_few_important(void **state)
+{
+    (void)state;
+    enum { N = 20000, MOST = 50 };
+    static float values[N], importance[N];
+    static uint8_t indices[N];
+    static const unsigned few[] = {5, 5, MOST, MOST}, clusters[] = {4, 16, 16, 256};
+    uint64_t seed = 10;
+    for (size_t i = 0; i < N; i++)
+        values[i] = (float)random_normal(&seed);
+    for (size_t t = 0; t < sizeof few / sizeof *few; t++) {
+        const unsigned k = clusters[t];
+        float centroids[256], one[256];
+        double error, alone, equal, others = 0;
+        for (size_t i = 0; i < N; i++)
+            importance[i] = i < few[t] ? (float)(1 + i % 3) : 0;
+        assert_ok(pal_kmeans_f32(values, importance, N, k, centroids, indices, &error));
+        assert_ok(pal_kmeans_f32(values, importance, few[t], k, one, NULL, &alone));
+        assert_ok(pal_kmeans_f32(values, NULL, N, k, one, NULL, &equal));
+        assert_true(error <= alone * (1 + 1e-4) + 1e-12);
+        for (unsigned c = 1; c < k; c++)
+            assert_true(centroids[c] >= centroids[c - 1]);
+        for (size_t i = few[t]; i < N; i++)
+            others += pow((double)values[i] - (double)centroids[indices[i]], 2);
+        if (k > few[t])
+            assert_true(others < 1.25 * equal);
+    }
 }
 
 /* The optimum is translation invariant where the grid allows it, and never falls behind with more
@@ -345,6 +393,40 @@ static void test_monotone(void **state)
         assert_true(error <= before);
         before = error;
     }
+}
+
+/* More values than 32 bits count: the bins are brought to where those would have brought them. */
+static void test_large_counts(void **state)
+{
+    (void)state;
+    enum { MORE = 30 };
+    const uint16_t one = 0x3c00, two = 0x4000;
+    uint16_t values[MORE];
+    float importance[MORE];
+    bins bins = {0};
+    for (size_t i = 0; i < MORE; i++) {
+        values[i] = i % 3 ? one : two;
+        importance[i] = 2;
+    }
+    for (int round = 0; round < 2; round++) { /* the second finds everything as it was */
+        assert_ok(bins_begin(&bins));
+        bins.counted = bins.histogram[one] = UINT32_MAX - 5;
+        assert_ok(bins_add(&bins, values, importance, MORE));
+        assert_ok(bins_add(&bins, values, importance, MORE));
+        assert_ok(bins_end(&bins, GRID_FLOAT16));
+        assert_int_equal(bins.count, 2);
+        assert_true(bins.times[0] == UINT32_MAX - 5 + 40.0 && bins.times[1] == 20);
+        assert_true(bins.mass[0] == 80 && bins.mass[1] == 40);
+        assert_ok(bins_begin(&bins));
+        values[0] = 0x7c00;
+        bins.counted = bins.histogram[one] = UINT32_MAX;
+        assert_ok(bins_add(&bins, values, importance, MORE));
+        assert_int_equal(bins_end(&bins, GRID_FLOAT16), PAL_ERROR_VALUE);
+        values[0] = two;
+        assert_ok(bins_fill(&bins, GRID_FLOAT16, values, NULL, MORE));
+        assert_true(bins.count == 2 && bins.times[0] == 20 && bins.times[1] == 10);
+    }
+    bins_free(&bins);
 }
 
 /* Squared error of the nearest of equally distant entries, as they are stored. */
@@ -404,7 +486,8 @@ int main(void)
         cmocka_unit_test(test_exhaustive),      cmocka_unit_test(test_dynamic),
         cmocka_unit_test(test_many_values),     cmocka_unit_test(test_few_distinct),
         cmocka_unit_test(test_signed_zero),     cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_zero_importance), cmocka_unit_test(test_monotone),
+        cmocka_unit_test(test_zero_importance), cmocka_unit_test(test_few_important),
+        cmocka_unit_test(test_large_counts),    cmocka_unit_test(test_monotone),
         cmocka_unit_test(test_uniform),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

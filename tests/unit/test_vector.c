@@ -2,6 +2,7 @@
  * and on edges; its inner loops against plain ones. */
 #include "testing.h"
 
+#include "cluster/importance.h"
 #include "cluster/vector.h"
 #include "cluster/vector/merge.h"
 #include "cluster/vector/nearest.h"
@@ -245,21 +246,85 @@ static void test_rare(void **state)
     free(values);
 }
 
-/* No vector counts: any centroids will do. */
+/* No vector counts: the centroids are those of vectors that all count the same. */
 static void test_no_importance(void **state)
 {
     (void)state;
-    enum { N = 1000, DIM = 2, K = 16 };
-    float values[N * DIM], importance[N] = {0}, centroids[K * DIM];
+    enum { MANY = 20000, DIM = 2, MOST = 64 };
+    static const size_t counts[] = {1000, MANY};
+    float *values = malloc(MANY * DIM * sizeof *values);
+    float *importance = calloc(MANY, sizeof *importance);
     uint64_t seed = 7;
+    for (size_t i = 0; i < MANY * DIM; i++)
+        values[i] = (float)random_normal(&seed);
+    for (size_t t = 0; t < 4; t++) {
+        const unsigned k = t % 2 ? MOST : 16;
+        const vector_set set = {counts[t / 2], DIM, values, importance};
+        const vector_set equal = {counts[t / 2], DIM, values, NULL};
+        float centroids[MOST * DIM], expected[MOST * DIM];
+        double error;
+        cluster_with(&set, k, 2, centroids, NULL, &error);
+        assert_true(error == 0);
+        cluster_with(&equal, k, 2, expected, NULL, &error);
+        assert_memory_equal(centroids, expected, k * DIM * sizeof *centroids);
+    }
+    free(values);
+    free(importance);
+}
+
+/* A few vectors count: they have centroids of their own, and the others are served with what is
+ * left, nearly as well as if all counted the same. So it is at any unit of importance. */
+static void test_few_important(void **state)
+{
+    (void)state;
+    enum { N = 20000, DIM = 2, FEW = 5, MOST = 64 };
+    float *values = malloc(N * DIM * sizeof *values), *importance = calloc(N, sizeof *importance);
+    uint64_t seed = 10;
     for (size_t i = 0; i < N * DIM; i++)
         values[i] = (float)random_normal(&seed);
-    const vector_set set = {N, DIM, values, importance};
-    double error;
-    cluster_with(&set, K, 1, centroids, NULL, &error);
-    assert_true(error == 0);
-    for (size_t i = 0; i < K * DIM; i++)
-        assert_true(isfinite(centroids[i]));
+    for (int t = 0; t < 4; t++) {
+        const unsigned k = t % 2 ? MOST : 16;
+        const vector_set set = {N, DIM, values, importance}, equal = {N, DIM, values, NULL};
+        float centroids[MOST * DIM];
+        double error, served, expected;
+        for (size_t i = 0; i < FEW; i++)
+            importance[i * (N / FEW)] = t < 2 ? 1 : 1e-37F;
+        cluster_with(&set, k, 2, centroids, NULL, &error);
+        assert_true(error <= 1e-6 * (double)importance[0]);
+        assert_ok(vector_assign(&equal, centroids, k, 2, NULL, &served));
+        cluster_with(&equal, k, 2, centroids, NULL, &expected);
+        assert_true(served < 1.5 * expected);
+    }
+    free(values);
+    free(importance);
+}
+
+/* What is lifted suffices, and is as much as it says. */
+static void test_importance(void **state)
+{
+    (void)state;
+    enum { N = 1000 };
+    float importance[N];
+    assert_true(importance_suffices(NULL, N));
+    for (int exponent = -120; exponent <= 100; exponent += 20) {
+        for (size_t i = 0; i < N; i++)
+            importance[i] = i % 3 ? 0 : ldexpf((float)(1 + i), exponent);
+        assert_false(importance_suffices(importance, N));
+        importance_lift(importance, N);
+        assert_true(importance_suffices(importance, N));
+        double total = 0, least = 0;
+        for (size_t i = 0; i < N; i++) {
+            total += (double)importance[i];
+            least += i % 3 ? (double)importance[i] : 0;
+            assert_true(i % 3 || importance[i] == (float)(1 + i) * importance[0]);
+        }
+        assert_true(least > 0 && least < 0x1p-24 * total);
+    }
+    memset(importance, 0, sizeof importance);
+    assert_false(importance_suffices(importance, N));
+    importance_lift(importance, N);
+    for (size_t i = 0; i < N; i++)
+        assert_true(importance[i] == 1);
 }
 
 /* tile_nearest() finds the nearest of all centroids among those that sites_near() leaves, at every
@@ -376,26 +441,6 @@ static void test_merge(void **state)
     free(importance);
 }
 
-/* No vector of a large set counts. */
-static void test_no_importance_of_many(void **state)
-{
-    (void)state;
-    enum { N = 20000, DIM = 2, K = 16 };
-    float *values = malloc(N * DIM * sizeof *values), *importance = calloc(N, sizeof *importance);
-    float centroids[K * DIM];
-    uint64_t seed = 10;
-    double error;
-    for (size_t i = 0; i < N * DIM; i++)
-        values[i] = (float)random_normal(&seed);
-    const vector_set set = {N, DIM, values, importance};
-    cluster_with(&set, K, 2, centroids, NULL, &error);
-    assert_true(error == 0);
-    for (size_t i = 0; i < K * DIM; i++)
-        assert_true(isfinite(centroids[i]));
-    free(values);
-    free(importance);
-}
-
 /* Fewer distinct vectors than centroids: no error is left. */
 static void test_few_distinct(void **state)
 {
@@ -431,9 +476,10 @@ int main(void)
         cmocka_unit_test(test_scale),
         cmocka_unit_test(test_rare),
         cmocka_unit_test(test_no_importance),
+        cmocka_unit_test(test_few_important),
+        cmocka_unit_test(test_importance),
         cmocka_unit_test(test_nearest),
         cmocka_unit_test(test_merge),
-        cmocka_unit_test(test_no_importance_of_many),
         cmocka_unit_test(test_few_distinct),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

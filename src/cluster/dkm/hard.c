@@ -1,41 +1,21 @@
 /* The modes without attention: each value has its nearest centroid, and each centroid is the mean
  * of its values. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "cluster/dkm/iterate.h"
 
 /* ---------------------------------------------------------------- the nearest centroid */
 
-typedef struct placed {
-    double value;
-    unsigned place;
-} placed;
-
-static int by_value(const void *a, const void *b)
-{
-    const placed *x = a, *y = b;
-    if (x->value != y->value)
-        return x->value < y->value ? -1 : 1;
-    return (x->place > y->place) - (x->place < y->place);
-}
-
 void finder_make(finder *f, const mixture *m)
 {
-    placed sorted[DKM_MOST_CLUSTERS];
     f->usable = m->dim == 1 && (m->zero < 0 || m->bonus == 0);
     if (!f->usable)
         return;
-    for (unsigned j = 0; j < m->k; j++)
-        sorted[j] = (placed){m->centroid[j], j};
-    qsort(sorted, m->k, sizeof *sorted, by_value);
+    memcpy(f->centroid, m->centroid, m->k * sizeof *f->centroid);
+    sort_entries(m->k, f->centroid, f->place);
     for (unsigned j = 0; j < DKM_MOST_CLUSTERS; j++)
-        f->threshold[j] = j + 1 < m->k ? (sorted[j].value + sorted[j + 1].value) / 2 : INFINITY;
-    for (unsigned j = 0; j < m->k; j++) {
-        f->centroid[j] = sorted[j].value;
-        f->place[j] = (uint8_t)sorted[j].place;
-    }
+        f->threshold[j] = j + 1 < m->k ? (f->centroid[j] + f->centroid[j + 1]) / 2 : INFINITY;
 }
 
 void find_nearest(const finder *f, const mixture *m, const double *points, int32_t *which,

@@ -77,9 +77,6 @@ static inline const double *mean_at(const dkm *d, size_t group, unsigned t)
     return g->mean ? g->mean + t * table_size(&d->config) : path_at(d, group, t + 1);
 }
 
-/* What attention is computed from in iteration t. */
-mixture mixture_at(const dkm *d, size_t group, unsigned t);
-
 /* The centroids of iteration t, and what attention to them is computed from. */
 mixture mixture_at(const dkm *d, size_t group, unsigned t);
 

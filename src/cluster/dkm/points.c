@@ -17,12 +17,9 @@ static size_t blocks_each(size_t blocks)
     return each < LEAST_EACH ? LEAST_EACH : each;
 }
 
-size_t pass_pieces(const dkm_config *config, size_t width)
+size_t pass_room(size_t width)
 {
-    size_t blocks = (group_vectors(config) + BLOCK - 1) / BLOCK;
-    if (blocks < MOST_NODES / BLOCK + 1)
-        blocks = MOST_NODES / BLOCK + 1; /* nodes may be more than values */
-    return (blocks + blocks_each(blocks) - 1) / blocks_each(blocks) * width;
+    return MOST_PIECES * width;
 }
 
 static void visit_nodes(const pass *p, block *b, double *points, double *sums)

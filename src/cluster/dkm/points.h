@@ -30,7 +30,8 @@ typedef struct pass {
  * until the next pass. */
 const double *pass_run(pass *pass);
 
-/* How many doubles of lead->pieces a pass over this layer's values takes, or one over nodes. */
-size_t pass_pieces(const dkm_config *config, size_t width);
+/* How many doubles of lead->pieces a pass takes at most, whatever the number of its points: with
+ * more of those there may be fewer pieces. */
+size_t pass_room(size_t width);
 
 #endif

@@ -7,6 +7,7 @@
 #include "cluster/dkm/nodes.h"
 #include "cluster/dkm/table.h"
 #include "cluster/dkm/team.h"
+#include "cluster/importance.h"
 #include "cluster/vector.h"
 
 typedef struct call {
@@ -48,22 +49,20 @@ static void weigh(const call *call, const nodes *n, size_t group, double *mass, 
 static bins make_bins(const call *call, nodes *n, size_t group)
 {
     double *mass = n->by_mass, *value = n->output, total = 0;
-    size_t count = 0;
+    size_t count = 0, used = 0;
     if (call->importance)
         weigh(call, n, group, mass, value);
-    for (size_t u = 0; call->importance && u < n->count; u++)
-        total += mass[u];
+    for (size_t u = 0; u < n->count; u++) {
+        total += call->importance ? mass[u] : 0;
+        used += n->number[u] > 0;
+    }
+    const double least = least_mass(total, used);
     for (size_t u = 0; u < n->count; u++) {
         if (!n->number[u])
             continue;
-        const double number = (double)n->number[u];
-        if (call->importance && mass[u] > 0) {
-            value[count] = value[u] / mass[u];
-            mass[count++] = mass[u];
-        } else {
-            value[count] = nodes_mean(n, u);
-            mass[count++] = call->importance && total > 0 ? total * 0x1p-60 : number;
-        }
+        const double own = total > 0 ? mass[u] : (double)n->number[u];
+        value[count] = total > 0 && own > 0 ? value[u] / own : nodes_mean(n, u);
+        mass[count++] = own > least ? own : least;
     }
     return (bins){.count = count, .value = value, .mass = mass, .times = mass};
 }

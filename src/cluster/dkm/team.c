@@ -62,7 +62,7 @@ static bool tallies_reserve(place *p, size_t intervals)
 static bool place_reserve(place *p, const dkm_config *c, bool leads)
 {
     const size_t width = 2 * (size_t)c->clusters * (c->dim + 1) + c->dim + 1; /* of any pass */
-    const size_t scan = scan_pieces(c), pass = pass_pieces(c, width);
+    const size_t scan = scan_pieces(c), pass = pass_room(width);
     const size_t intervals = nodes_most(c, DKM_SOFT);
     if (!p->attention)
         p->attention = mem_zeroed(1, sizeof *p->attention);

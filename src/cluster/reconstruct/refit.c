@@ -27,16 +27,23 @@ static void gather_moments(const reconstruct *r, size_t unit, const uint8_t *ind
 
 /* ---------------------------------------------------------------- tables */
 
+/* As many pieces as there are slots for. */
+typedef struct wave {
+    reconstruct *r;
+    size_t first;
+} wave;
+
 /* A step of Newton's method is exact here: by the entries the error has the second derivative M,
  * weighted, and the slope is what H (q - t) sums up to over each entry's columns. */
-static pal_status sum_piece(void *user, int thread, size_t i)
+static pal_status sum_piece(void *user, int thread, size_t slot)
 {
-    const reconstruct *r = user;
+    const wave *w = user;
+    const reconstruct *r = w->r;
     const reconstruct_problem *p = &r->problem;
-    const piece *piece = &r->pieces[i];
+    const piece *piece = &r->pieces[w->first + slot];
     const size_t n = p->columns, k = p->entries, dim = p->dim;
     row_memory *m = &r->memory[thread];
-    double *normal = r->normal + i * dim * k * k, *slope = r->slope + i * dim * k;
+    double *normal = r->normal + slot * dim * k * k, *slope = r->slope + slot * dim * k;
     memset(normal, 0, dim * k * k * sizeof *normal);
     memset(slope, 0, dim * k * sizeof *slope);
     for (size_t u = piece->first; u < piece->first + piece->count; u++) {
@@ -73,22 +80,38 @@ static pal_status step_table(double *normal, double *slope, size_t k, float *tab
     return PAL_OK;
 }
 
+/* Adds what a piece came to to the sums of its table, and steps after its last one. */
+static pal_status take_piece(reconstruct *r, size_t i, size_t slot)
+{
+    const size_t k = r->problem.entries, dim = r->problem.dim, table = r->pieces[i].table;
+    const double *normal = r->normal + slot * dim * k * k, *slope = r->slope + slot * dim * k;
+    double *all = r->normal + r->slots * dim * k * k, *slopes = r->slope + r->slots * dim * k;
+    if (i == 0 || r->pieces[i - 1].table != table) {
+        memcpy(all, normal, dim * k * k * sizeof *all);
+        memcpy(slopes, slope, dim * k * sizeof *slopes);
+    } else {
+        loops_add_double(all, normal, 1, dim * k * k);
+        loops_add_double(slopes, slope, 1, dim * k);
+    }
+    if (i + 1 < r->piece_count && r->pieces[i + 1].table == table)
+        return PAL_OK;
+    pal_status status = PAL_OK;
+    for (size_t j = 0; !status && j < dim; j++)
+        status =
+            step_table(all + j * k * k, slopes + j * k, k, r->tables + table * k * dim + j, dim);
+    return status;
+}
+
 pal_status refit_tables(reconstruct *r)
 {
-    const reconstruct_problem *p = &r->problem;
-    const size_t k = p->entries, dim = p->dim;
-    const parallel_job job = {.user = r, .item = sum_piece};
-    pal_status status = parallel_run(&job, r->piece_count, p->threads);
-    for (size_t i = 0; !status && i < r->piece_count;) {
-        const size_t table = r->pieces[i].table;
-        double *normal = r->normal + i * dim * k * k, *slope = r->slope + i * dim * k;
-        for (i++; i < r->piece_count && r->pieces[i].table == table; i++) {
-            loops_add_double(normal, r->normal + i * dim * k * k, 1, dim * k * k);
-            loops_add_double(slope, r->slope + i * dim * k, 1, dim * k);
-        }
-        for (size_t j = 0; !status && j < dim; j++)
-            status = step_table(normal + j * k * k, slope + j * k, k,
-                                r->tables + table * k * dim + j, dim);
+    wave w = {.r = r};
+    const parallel_job job = {.user = &w, .item = sum_piece};
+    pal_status status = PAL_OK;
+    for (; !status && w.first < r->piece_count; w.first += r->slots) {
+        const size_t left = r->piece_count - w.first, count = left < r->slots ? left : r->slots;
+        status = parallel_run(&job, count, r->problem.threads);
+        for (size_t slot = 0; !status && slot < count; slot++)
+            status = take_piece(r, w.first + slot, slot);
     }
     tables_sort(r);
     return status;

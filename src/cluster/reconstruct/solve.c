@@ -11,6 +11,7 @@
 enum {
     MOST_ROUNDS = 24,
     MOST_PIECES = 32, /* of one table */
+    SLOTS = 4,        /* for each thread: pieces of all tables would be gigabytes of sums */
 };
 static const double WORTHWHILE = 1e-4; /* a smaller gain, relative, ends the search */
 
@@ -170,8 +171,10 @@ pal_status reconstruct_new(const reconstruct_problem *problem, reconstruct **out
     r->residuals = mem_zeroed(p->rows * n, sizeof *r->residuals);
     r->errors = mem_array(r->units, sizeof *r->errors);
     r->memory = mem_zeroed((size_t)p->threads, sizeof *r->memory);
-    r->normal = mem_array(r->piece_count * normals, sizeof *r->normal);
-    r->slope = mem_array(r->piece_count * p->dim * p->entries, sizeof *r->slope);
+    r->slots = (size_t)p->threads * SLOTS;
+    r->slots = r->slots < r->piece_count ? r->slots : r->piece_count;
+    r->normal = mem_array((r->slots + 1) * normals, sizeof *r->normal);
+    r->slope = mem_array((r->slots + 1) * p->dim * p->entries, sizeof *r->slope);
     if (!status &&
         (!r->order || !r->moments || !r->factors || !r->targets || !r->indices || !r->tables ||
          !r->aims || !r->residuals || !r->errors || !r->memory || !r->normal || !r->slope))

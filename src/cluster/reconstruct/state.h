@@ -27,7 +27,9 @@ struct reconstruct {
     piece *pieces;
     size_t piece_count;
     struct row_memory *memory; /* by thread */
-    double *normal, *slope;    /* by piece: [dim, entries, entries] and [dim, entries] */
+    size_t slots;              /* pieces whose sums there is room for at a time */
+    double *normal, *slope;    /* by slot, and of a table behind them: [dim, entries, entries] and
+                                  [dim, entries] */
 };
 
 /* Working memory of one thread. */

@@ -28,10 +28,8 @@ typedef struct effort {
 
 /* Found by trial, with bench/vectors.py. */
 static const effort with_merged[] = {
-    {8, 8192, 24, 128, 12, 4, 4, 0.002, 6},
-    {8, SIZE_MAX, 16, 128, 8, 3, 3, 0.0005, 5},
-    {MOST_FEW, 8192, 6, 64, 3, 1, 1, 0.02, 6},
-    {MOST_FEW, 32768, 14, 64, 10, 4, 4, 0.003, 6},
+    {8, 8192, 24, 128, 12, 4, 4, 0.002, 6},           {8, SIZE_MAX, 16, 128, 8, 3, 3, 0.0005, 5},
+    {MOST_FEW, 8192, 6, 64, 3, 1, 1, 0.02, 6},        {MOST_FEW, 32768, 14, 64, 10, 4, 4, 0.003, 6},
     {MOST_FEW, SIZE_MAX, 24, 64, 16, 8, 8, 0.004, 6},
 };
 static const effort with_sample[] = {

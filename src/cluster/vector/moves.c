@@ -13,10 +13,11 @@
 #include "base/memory.h"
 #include "base/parallel.h"
 
-/* What is known of each cluster. */
+/* What is known of each cluster, as they were when it was made: `c` has gone on to trials since. */
 typedef struct survey {
     const clustering *c;
     size_t dim;
+    size_t members[MOST_SITES];
     size_t first[MOST_SITES + 1]; /* its members are in tiles from here on */
     size_t filled[MOST_SITES];
     float *values, *weights;      /* members in tiles, as in struct tiles */
@@ -233,6 +234,7 @@ static void sort_by(const double *key, double sign, unsigned k, unsigned *order)
 static pal_status survey_run(survey *s)
 {
     const clustering *c = s->c;
+    memcpy(s->members, c->members, sizeof s->members);
     gather(s);
     const parallel_job job = {.user = s, .item = ask};
     pal_status status = parallel_run(&job, c->k, c->threads);
@@ -279,7 +281,7 @@ static unsigned exchange_many(const survey *s, float *centroids, unsigned most)
         if (!(s->win[split] > HOPE * s->loss[given]))
             break;
         taken[given] = taken[split] = true;
-        if (s->c->members[given])
+        if (s->members[given])
             taken[s->nearest[given]] = true;
         exchange(s, centroids, given, split);
         pairs++;
@@ -326,11 +328,11 @@ static pal_status explore(survey *s, clustering *c, double limit, clustering *sc
     const double TOLERANCE = 3e-4, LEAST_GAIN = 1e-6, MARGIN = 2e-3;
     const int rounds = c->k <= 32 ? 16 : 8; /* the fewer centroids, the farther they have to go */
     const size_t size = (size_t)c->k * c->set->dim * sizeof *kept;
-    unsigned batch = c->k / 4 + 1, attempt = 0;
+    unsigned batch = c->k / 4 + 1, attempt = 0, empty = clusters_empty(c); /* of those kept */
     double error = c->error, expected = 0; /* what the scout has for it */
     pal_status status = PAL_OK;
     bool better = true;
-    while (!status && attempt < DONORS * SPLITS && (c->work < limit || clusters_empty(c))) {
+    while (!status && attempt < DONORS * SPLITS && (c->work < limit || empty)) {
         if (better) {
             status = survey_run(s);
             if (status)
@@ -347,7 +349,6 @@ static pal_status explore(survey *s, clustering *c, double limit, clustering *sc
                 if (status)
                     break;
             }
-            const unsigned empty = clusters_empty(c);
             batch = batch > empty ? batch : empty;
         }
         if (batch > 1) {
@@ -370,7 +371,9 @@ static pal_status explore(survey *s, clustering *c, double limit, clustering *sc
         }
         status = clustering_lloyd(c, TOLERANCE, rounds);
         better = c->error < error * (1 - LEAST_GAIN);
-        if (!better) {
+        if (better) {
+            empty = clusters_empty(c);
+        } else {
             memcpy(c->centroids, kept, size);
             c->error = error;
             batch /= 2;
