@@ -1,5 +1,6 @@
 /* The score of a file that was just written, on samples that training has not seen. */
 #include <math.h>
+#include <stdlib.h>
 
 #include "cli.h"
 
@@ -17,6 +18,7 @@ int held_back_open(const arguments *arguments, const pal_data *data, held_back *
 int held_back_score(const arguments *arguments, held_back *held_back)
 {
     const pal_score_options options = {
+        .threads = atoi(pal_options_value(arguments->options, "threads")),
         .output = pal_method_options_value(arguments->method_options, "loss_output")};
     pal_model *written = NULL;
     progress progress;
