@@ -35,7 +35,7 @@ class Case(unittest.TestCase):
         for parameter in network.parameters():  # what is equal would be exported as one
             parameter.data += 0.01 * torch.randn_like(parameter)
         with tempfile.TemporaryDirectory() as folder:
-            for _ in range(8):
+            for _ in range(32):
                 worst = self.compare_draw(network, draw(), classes, train, places, Path(folder))
                 if worst and worst[0] <= TOLERANCE:
                     return
