@@ -384,14 +384,9 @@ static pal_status check_name(const char *path)
 
 static pal_status onnx_check_destination(const pal_model *model, const char *path)
 {
-    staged_output stage;
     (void)model;
-    pal_status status = check_name(path);
-    if (!status)
-        status = stage_file(&stage, path);
-    if (!status)
-        stage_abandon(&stage);
-    return status;
+    const pal_status status = check_name(path);
+    return status ? status : stage_check_file(path);
 }
 
 static pal_status onnx_save(pal_model *model, const char *path, uint64_t *bytes)
