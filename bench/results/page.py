@@ -32,11 +32,18 @@ Everything is scored on the final file, by `palettize eval`; coremltools' networ
 where they exist. {samples} training images for the methods that look at data; DKM sees all training
 images {epochs}, or not at all where the network that it would begin with answers like the float one
 (option `enough`: mostly at 6 and 8 bit). Figures of several trials are their mean ± standard deviation
-(of the sample); "> 30 min": stopped after that time.
-{note}
+(of the sample).
+{notes}
 """
 
-NOTE = "Figures with † were measured in an earlier run, on a machine of the same kind."
+NOTES = {  # what a figure of a row has -> what is said of it above the tables
+    "earlier": "Figures with † were measured in an earlier run, on a machine of the same kind.",
+    "steps": "Figures with ‡ are of training that was cut short, as the whole would take too long: the "
+             "learning rate\nfell to zero over the time that it had. \"> 600 s\" is that time, with the "
+             "share of the steps that it was enough for.",
+    "unfinished": "\"> 30 min\": stopped after that time.",
+    "out_of_memory": "\"> 16 GiB\": stopped when it asked for more memory than that.",
+}
 
 TIMES = {1: "once", 2: "twice", 3: "three times"}
 
@@ -49,10 +56,11 @@ def make(ours, theirs, version="9.0"):
     parts += [ratio_row(ours, theirs, network, nbits)
               for network, one in rows.RATIO_NETWORKS.items() for nbits in one.published]
     for name, network in rows.SCORED_NETWORKS.items():
-        earlier = any(figures.get("earlier") for row, figures in theirs.items()
-                      if row.startswith(f"{name}/"))
+        notes = [note for key, note in NOTES.items()
+                 if any(key in figures for row, figures in theirs.items()
+                        if row.startswith(f"{name}/"))]
         parts.append(ACCURACY.format(samples=rows.SAMPLES, epochs=TIMES[rows.EPOCHS[name]],
-                                     note=NOTE if earlier else "")
+                                     notes="\n".join(notes))
                      .replace("## Accuracy on", f"## {network.title}: accuracy on").rstrip())
         parts.append(f"\n\nFloat: {accuracy(ours.get(f'{name}/float'))} here"
                      + (f", {accuracy(theirs[f'{name}/float'])} in PyTorch"
@@ -102,13 +110,22 @@ def costs(ours, theirs, network, form):
 
 
 def cost(figures):
+    if "seconds" not in figures:
+        return limit_of(figures)
+    seconds, peak = figures["seconds"], f"{figures['peak_bytes'] / (1 << 20):.0f} MiB"
+    if "steps" in figures:
+        done, steps = figures["steps"]
+        return f"> {seconds:.0f} s ({100 * done / steps:.0f} % of the steps), {peak}"
+    return f"{seconds:.{2 if seconds < 1 else 1 if seconds < 100 else 0}f} s, {peak}"
+
+
+def limit_of(figures):
+    """What a row without figures failed by."""
     if "unfinished" in figures:
         return f"> {figures['unfinished'] / 60:.0f} min"
-    if "seconds" not in figures:
-        return ""
-    seconds = figures["seconds"]
-    return (f"{seconds:.{2 if seconds < 1 else 1 if seconds < 100 else 0}f} s, "
-            f"{figures['peak_bytes'] / (1 << 20):.0f} MiB")
+    if "out_of_memory" in figures:
+        return f"> {figures['out_of_memory'] / (1 << 30):.0f} GiB"
+    return ""
 
 
 def ratio(value):
@@ -116,10 +133,8 @@ def ratio(value):
 
 
 def accuracy(figures):
-    if not figures:
-        return ""
-    if "unfinished" in figures:
-        return f"> {figures['unfinished'] / 60:.0f} min"
+    if not figures or "accuracy" not in figures:
+        return limit_of(figures or {})
     values = figures["accuracy"]
     text = f"{statistics.mean(values):.2f}"
     if len(values) > 1:
@@ -128,4 +143,4 @@ def accuracy(figures):
 
 
 def mark(figures):
-    return " †" if figures.get("earlier") else ""
+    return " †" if "earlier" in figures else " ‡" if "steps" in figures else ""

@@ -1,19 +1,24 @@
 """coremltools on the same networks and data: the other side of the tables.
 
-    peers.py [--rows PATTERN ...] [--trials N] [--patience SECONDS]    figures go to peers.json
+    peers.py [--rows PATTERN ...] [--trials N] [--patience SECONDS] [--budget SECONDS] [--memory GIB]
+
+Figures go to peers.json.
 
 Ratios come from coremltools.optimize.coreml.palettize_weights on the same package. Accuracies come
 from the palettizers of coremltools.optimize.torch on the same weights, scored in PyTorch; the ratio
 there is that of the package that coremltools makes of the result. Each trial is a process of its
 own, whose seconds are those of the palettizer, and whose peak of memory is that before anything is
 scored or converted; images wait there as bytes. A trial that takes longer than --patience is
-stopped, and the row says so. Needs bench/requirements.txt.
+stopped, and the row says so. Training that does not fit into --budget is cut short: as many steps as
+it has time for, the learning rate falling to zero along with it, and the row says how many. One that
+asks for more than --memory has no figures but that. Needs bench/requirements.txt.
 """
 
 import argparse
 import fnmatch
 import gzip
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -43,11 +48,13 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--trials", type=int, help="at most so many, where a row has several")
     parser.add_argument("--patience", type=float, help="seconds for a trial; without it any")
+    parser.add_argument("--budget", type=float, help="seconds for training; without it any")
+    parser.add_argument("--memory", type=float, help="GiB for a trial; without it any")
     parser.add_argument("--trial", nargs=2, metavar=("ROW", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     bench = rows.Bench("palettize", options.shared, options.work, sys.executable)
     if options.trial:  # this process is one trial
-        print(json.dumps(trial(bench, options.trial[0], int(options.trial[1]), options.threads)))
+        print(json.dumps(trial(bench, options.trial[0], int(options.trial[1]), options)))
         return
     for name in rows.row_names():
         parts = name.split("/")
@@ -62,41 +69,66 @@ def main():
 
 
 def measure(bench, name, options):
+    command = [sys.executable, __file__, "--shared", options.shared, "--work", options.work,
+               "--threads", str(options.threads)]
+    for limit in ("budget", "memory"):
+        if getattr(options, limit):
+            command += [f"--{limit}", str(getattr(options, limit))]
     trials = []
     for seed in range(min(rows.TRIALS.get(name.split("/")[1], 1), options.trials or sys.maxsize)):
         try:
-            process = subprocess.run(
-                [sys.executable, __file__, "--trial", name, str(seed), "--shared", options.shared,
-                 "--work", options.work, "--threads", str(options.threads)],
-                check=True, stdout=subprocess.PIPE, text=True, timeout=options.patience)
+            process = subprocess.run([*command, "--trial", name, str(seed)], check=True,
+                                     stdout=subprocess.PIPE, text=True, timeout=options.patience)
         except subprocess.TimeoutExpired:
             return {"unfinished": options.patience}
         trials.append(json.loads(process.stdout.splitlines()[-1]))
+        if "out_of_memory" in trials[-1]:
+            return trials[-1]
     return trials[0] if name.startswith("ratio/") else rows.combine(trials)
 
 
-def trial(bench, name, seed, threads):
+def trial(bench, name, seed, options):
+    if not options.memory:
+        return measure_trial(bench, name, seed, options)
+    limit = int(options.memory * (1 << 30))
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    try:
+        return measure_trial(bench, name, seed, options)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            return {"out_of_memory": limit}
+        raise
+
+
+def measure_trial(bench, name, seed, options):
     if name.startswith("ratio/"):
         _, network, nbits = name.split("/")
         return palettize_package(bench.model(rows.RATIO_NETWORKS[network].model), int(nbits))
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(options.threads)
     torch.manual_seed(seed)
     network, method, *rest = name.split("/")
     model, shape = trained(network, bench)
     if method == "float":
         return {"accuracy": score(model, images(bench, network, "test"))}
     train = None if method == "kmeans" else images(bench, network, "train")
+    group_size = rows.GROUP_SIZE if rest[-1] == "grouped" else None
+    share = {}
     start = time.perf_counter()
-    palettized = PALETTIZERS[method](model, int(rest[0]),
-                                     rows.GROUP_SIZE if rest[-1] == "grouped" else None, train,
-                                     rows.EPOCHS[network], shape)
+    if method == "dkm":
+        palettized, steps, done = dkm(model, int(rest[0]), group_size, train, rows.EPOCHS[network],
+                                      options.budget)
+        if done < steps:
+            share = {"steps": [done, steps]}
+    else:
+        palettized = {"kmeans": kmeans, "sensitive": sensitive}[method](
+            model, int(rest[0]), group_size, train)
     seconds = time.perf_counter() - start
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"accuracy": score(palettized, images(bench, network, "test")),
             "ratio": ratio_of(palettized, trained(network, bench)[0], shape),
-            "seconds": seconds, "peak_bytes": peak}
+            "seconds": seconds, "peak_bytes": peak, **share}
 
 
 # ---------------------------------------------------------------- packages
@@ -223,7 +255,7 @@ def settings(nbits, group_size):
                                 if group_size else {})
 
 
-def kmeans(model, nbits, group_size, train, epochs, shape):
+def kmeans(model, nbits, group_size, train):
     networks.quiet_coremltools()
     from coremltools.optimize.torch.palettization import (PostTrainingPalettizer,
                                                           PostTrainingPalettizerConfig)
@@ -232,7 +264,7 @@ def kmeans(model, nbits, group_size, train, epochs, shape):
     return PostTrainingPalettizer(model, config).compress()
 
 
-def sensitive(model, nbits, group_size, train, epochs, shape):
+def sensitive(model, nbits, group_size, train):
     networks.quiet_coremltools()
     import torch
     from coremltools.optimize.torch.palettization import SKMPalettizer, SKMPalettizerConfig
@@ -248,30 +280,37 @@ def sensitive(model, nbits, group_size, train, epochs, shape):
     return SKMPalettizer(model, config).compress(dataloader=loader, loss_fn=loss)
 
 
-def dkm(model, nbits, group_size, train, epochs, shape):
-    """SGD, momentum 0.9, learning rate from 0.01 down along a cosine, crops and flips."""
+def dkm(model, nbits, group_size, train, epochs, budget):
+    """SGD, momentum 0.9, learning rate from 0.01 down along a cosine, crops and flips; over all steps,
+    or over the seconds of the budget where they end before. Also tells the steps and how many of
+    them were made."""
     networks.quiet_coremltools()
     import torch
     from coremltools.optimize.torch.palettization import DKMPalettizer, DKMPalettizerConfig
 
-    config = DKMPalettizerConfig.from_dict(
-        {"global_config": {"n_bits": nbits} | ({"group_size": group_size} if group_size else {})})
+    config = DKMPalettizerConfig.from_dict({"global_config": settings(nbits, group_size)})
     palettizer = DKMPalettizer(model, config)
     network = palettizer.prepare().train()
-    steps = epochs * ((len(train) + BATCH - 1) // BATCH)
+    each = (len(train) + BATCH - 1) // BATCH
+    steps, done, start = epochs * each, 0, time.perf_counter()
     optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(epochs):
-        order = torch.randperm(len(train))
-        for first in range(0, len(order), BATCH):
-            inputs, labels = train.batch(order[first:first + BATCH])
-            loss = torch.nn.functional.cross_entropy(network(augment(inputs)), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            palettizer.step()
-    return palettizer.finalize()
+    while done < steps:
+        spent = (time.perf_counter() - start) / budget if budget else 0
+        if spent >= 1:
+            break
+        if done % each == 0:
+            order = torch.randperm(len(train))
+        for group in optimizer.param_groups:
+            group["lr"] = 0.005 * (1 + math.cos(math.pi * max(done / steps, spent)))
+        first = done % each * BATCH
+        inputs, labels = train.batch(order[first:first + BATCH])
+        loss = torch.nn.functional.cross_entropy(network(augment(inputs)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        palettizer.step()
+        done += 1
+    return palettizer.finalize(), steps, done
 
 
 def augment(batch):
@@ -287,8 +326,6 @@ def augment(batch):
         out[i] = part.flip(-1) if torch.rand(()) < 0.5 else part
     return out
 
-
-PALETTIZERS = {"kmeans": kmeans, "sensitive": sensitive, "dkm": dkm}
 
 if __name__ == "__main__":
     main()

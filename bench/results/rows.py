@@ -173,10 +173,12 @@ def measure_accuracy(bench, name, output):
 
 def combine(trials):
     """The figures of a row: all accuracies, and of the others, as far as there are any, the
-    largest."""
-    return {"accuracy": [one["accuracy"] for one in trials]} | {
+    largest; where training was cut short, the fewest steps, and of how many."""
+    figures = {"accuracy": [one["accuracy"] for one in trials]} | {
         key: max(one[key] for one in trials)
         for key in ("ratio", "seconds", "peak_bytes") if key in trials[0]}
+    short = [one["steps"] for one in trials if "steps" in one]
+    return figures | ({"steps": min(short)} if short else {})
 
 
 def measure_trial(bench, name, seed, output):

@@ -21,7 +21,8 @@ typedef struct choice {
     const choose_options *options;
     judge *judge;
     const pal_model *model;
-    size_t *weights, weight_count; /* sources of palettes that differ, in the model's order */
+    size_t *weights, weight_count; /* sources of palettes that differ, in the order of the run */
+    size_t *places;                /* where each of them, or what shares its palette, takes part */
     size_t *chosen;                /* the candidate of each of them */
     size_t block;                  /* so many of them change together */
     uint64_t samples;              /* that weights are tried on */
@@ -70,6 +71,19 @@ static pal_status install_block(choice *c, size_t first, size_t candidate)
 
 /* ---------------------------------------------------------------- before */
 
+static size_t first_place(const choice *c, size_t source)
+{
+    const target *targets = c->candidates[0].targets;
+    size_t first = SIZE_MAX;
+    for (size_t i = source; i < c->model->weight_count; i++) {
+        if (!targets[i].wanted || targets[i].source != source)
+            continue;
+        const size_t place = judge_place(c->judge, i);
+        first = place < first ? place : first;
+    }
+    return first;
+}
+
 /* Only where sensitivities count do candidates differ. */
 static pal_status list_weights(choice *c)
 {
@@ -77,8 +91,9 @@ static pal_status list_weights(choice *c)
     const size_t count = c->model->weight_count;
     uint64_t largest = 0;
     c->weights = mem_array(count, sizeof *c->weights);
+    c->places = mem_array(count, sizeof *c->places);
     c->chosen = mem_zeroed(count, sizeof *c->chosen);
-    if (!c->weights || !c->chosen)
+    if (!c->weights || !c->places || !c->chosen)
         return fail_memory("choosing palettes");
     for (size_t i = 0; i < count; i++) {
         const target *t = &last->targets[i];
@@ -86,8 +101,16 @@ static pal_status list_weights(choice *c)
             continue;
         if (c->model->weights[i].info.elements > largest)
             largest = c->model->weights[i].info.elements;
-        if (t->weighted && judge_runs(c->judge, i))
-            c->weights[c->weight_count++] = i;
+        if (!t->weighted || !judge_runs(c->judge, i))
+            continue;
+        const size_t place = first_place(c, i);
+        size_t at = c->weight_count++;
+        for (; at > 0 && c->places[at - 1] > place; at--) {
+            c->weights[at] = c->weights[at - 1];
+            c->places[at] = c->places[at - 1];
+        }
+        c->weights[at] = i;
+        c->places[at] = place;
     }
     c->dense = scratch_zeroed(largest, sizeof(float));
     c->values = scratch_zeroed(largest, sizeof(float));
@@ -168,7 +191,7 @@ static pal_status choose_for_block(choice *c, size_t first, bool *changed)
 {
     const size_t before = c->chosen[first];
     size_t best = before, installed = before;
-    pal_status status = PAL_OK;
+    pal_status status = judge_begin_at(c->judge, c->places[first], c->samples);
     for (size_t k = 0; !status && k < c->count; k++) {
         double distance;
         if (k == before)
@@ -195,6 +218,8 @@ static pal_status choose_for_block(choice *c, size_t first, bool *changed)
 static pal_status sweep(choice *c)
 {
     pal_status status = judge_distance(c->judge, c->samples, INFINITY, &c->distance);
+    if (!status)
+        status = judge_farthest_first(c->judge, c->samples);
     bool changed = true;
     for (uint64_t s = 0; !status && changed && s < c->options->sweeps; s++) {
         changed = false;
@@ -214,16 +239,20 @@ static pal_status choose(choice *c)
         return status;
     plan_sweeps(c);
     const uint64_t blocks = (c->weight_count + c->block - 1) / c->block;
-    c->total = c->count + c->options->sweeps * blocks * (c->count - 1);
+    const bool sweeps = c->options->sweeps > 0 && blocks > 1 &&
+                        !(c->options->statistics && judge_normalised(c->judge) > 0.5);
+    c->total = c->count + (sweeps ? c->options->sweeps * blocks * (c->count - 1) : 0);
     status = choose_for_all(c, &best);
     for (size_t i = 0; i < c->weight_count; i++)
         c->chosen[i] = best;
-    if (!status && c->distance > c->options->enough && blocks > 1)
+    if (!status && sweeps && c->distance > c->options->enough)
         status = sweep(c);
     /* What nothing that runs uses goes with the others. */
-    for (size_t i = 0, n = 0; !status && i < c->model->weight_count; i++) {
-        const bool listed = n < c->weight_count && c->weights[n] == i;
-        const size_t from = listed ? c->chosen[n++] : best;
+    for (size_t i = 0; !status && i < c->model->weight_count; i++) {
+        size_t n = 0;
+        while (n < c->weight_count && c->weights[n] != i)
+            n++;
+        const size_t from = n < c->weight_count ? c->chosen[n] : best;
         target *first = &c->candidates[0].targets[i], kept = *first;
         if (from == 0 || !first->wanted || first->source != i)
             continue;
@@ -242,6 +271,7 @@ pal_status choose_palettes(compression *candidates, size_t count, const choose_o
     scratch_free(c.dense);
     scratch_free(c.values);
     free(c.weights);
+    free(c.places);
     free(c.chosen);
     return status;
 }

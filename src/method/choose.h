@@ -17,6 +17,8 @@ typedef struct choose_options {
     size_t batch;
     int threads;
     uint64_t sweeps; /* over all weights; 0: one candidate for all of them */
+    bool statistics; /* will follow: no sweeps where most of the work goes to batch norms, which
+                        then make up for what sweeps would */
     double enough;   /* no sweep where one candidate for all is this near (judge.h) */
     pal_progress progress;
     void *user;

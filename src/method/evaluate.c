@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "engine/session.h"
 #include "method/feed.h"
+#include "method/loss.h"
 #include "method/scoring.h"
 
 #define DEFAULT_BATCH 32
@@ -127,39 +128,12 @@ static bool are_probabilities(const float *scores, const places *at)
     return fabs(sum - 1) < 1e-3;
 }
 
-/* The logarithm of what each score is divided by, after the exponential. */
-static double log_normaliser(const float *scores, const places *at, double *largest)
-{
-    double sum = 0;
-    *largest = scores[0];
-    for (uint64_t c = 1; c < at->classes; c++)
-        *largest = fmax(*largest, scores[c * at->inner]);
-    for (uint64_t c = 0; c < at->classes; c++)
-        sum += exp(scores[c * at->inner] - *largest);
-    return log(sum);
-}
-
 /* KL(b || a) at one place, in nats. */
 static double divergence(const float *a, const float *b, const places *at)
 {
-    static const double least = 1e-12; /* a probability of zero would make it infinite */
-    double sum = 0, largest_a, largest_b;
-    if (are_probabilities(a, at) && are_probabilities(b, at)) {
-        for (uint64_t c = 0; c < at->classes; c++) {
-            const double p = b[c * at->inner], q = a[c * at->inner];
-            if (p > 0)
-                sum += p * log(p / fmax(q, least));
-        }
-        return sum;
-    }
-    const double by_a = log_normaliser(a, at, &largest_a), by_b = log_normaliser(b, at, &largest_b);
-    for (uint64_t c = 0; c < at->classes; c++) {
-        const double log_q = a[c * at->inner] - largest_a - by_a;
-        const double log_p = b[c * at->inner] - largest_b - by_b;
-        if (exp(log_p) != 0) /* a class that is ruled out has -inf */
-            sum += exp(log_p) * (log_p - log_q);
-    }
-    return sum;
+    const bool both = are_probabilities(a, at) && are_probabilities(b, at);
+    return scores_divergence(both ? SCORES_PROBABILITIES : SCORES_PLAIN, b, a, at->classes,
+                             at->inner);
 }
 
 static bool has_nan(const float *values, uint64_t count, uint64_t stride)

@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "base/scratch.h"
 #include "engine/engine.h"
+#include "engine/plan_cut.h"
 #include "engine/session.h"
 #include "format/format.h"
 #include "method/feed.h"
@@ -23,6 +24,14 @@
 #define BATCH_TOLERANCE 1e-6
 
 typedef struct partial partial;
+
+/* Where runs begin. */
+typedef struct beginning {
+    size_t place;        /* a step of the plans; 0: nothing is kept */
+    plan_cut *cuts;      /* of each replica's plan */
+    size_t count;        /* of them */
+    unsigned char *kept; /* what is alive there, batch after batch: scratch memory */
+} beginning;
 
 struct judge {
     pal_model *model;
@@ -40,11 +49,22 @@ struct judge {
     size_t *bytes;          /* of one sample of each input */
     unsigned char **inputs; /* of all samples: scratch memory */
     float *answers;         /* of the model as it was, for all samples: scratch memory */
-    double work;
+    double work, normalised;
     double mean_square; /* of these */
     bool answering;     /* the model runs as it is: answers are kept, not compared */
-    partial *partial;   /* for each replica */
+    double *distances;  /* of each sample, when it last ran */
+    beginning begin;
+    partial *partial; /* for each replica */
 };
+
+static void forget_beginning(beginning *it)
+{
+    for (size_t i = 0; i < it->count; i++)
+        plan_cut_free(&it->cuts[i]);
+    free(it->cuts);
+    scratch_free(it->kept);
+    *it = (beginning){0};
+}
 
 void judge_free(judge *it)
 {
@@ -54,7 +74,9 @@ void judge_free(judge *it)
         scratch_free(it->inputs[i]);
     free(it->inputs);
     free(it->bytes);
+    free(it->distances);
     scratch_free(it->answers);
+    forget_beginning(&it->begin);
     replicas_free(it->replicas);
     free(it->partial);
     pal_session_free(it->session);
@@ -66,12 +88,12 @@ uint64_t judge_samples(const judge *judge)
     return judge->samples;
 }
 
-static float *variable_of(const gradients *gradients, size_t weight)
+static const gradient_variable *variable_of(const gradients *gradients, size_t weight)
 {
     for (size_t i = 0; i < gradients_variable_count(gradients); i++) {
         const gradient_variable *variable = gradients_variable(gradients, i);
         if (variable->weight == weight)
-            return variable->values;
+            return variable;
     }
     return NULL;
 }
@@ -85,15 +107,20 @@ void judge_set(judge *judge, size_t weight, const float *values)
 {
     const uint64_t elements = judge->model->weights[weight].info.elements;
     for (size_t i = 0; i < replicas_count(judge->replicas); i++) {
-        float *to = variable_of(replicas_get(judge->replicas, i), weight);
+        const gradient_variable *to = variable_of(replicas_get(judge->replicas, i), weight);
         if (to)
-            memcpy(to, values, (size_t)elements * sizeof *to);
+            memcpy(to->values, values, (size_t)elements * sizeof *to->values);
     }
 }
 
 double judge_work(const judge *judge)
 {
     return judge->work;
+}
+
+double judge_normalised(const judge *judge)
+{
+    return judge->work > 0 ? judge->normalised / judge->work : 0;
 }
 
 /* ---------------------------------------------------------------- distances */
@@ -106,7 +133,7 @@ static double sample_distance(const judge *judge, const float *was, const float 
     if (judge->scores) {
         for (size_t p = 0; p < judge->places; p++)
             sum += scores_divergence(judge->kind, was + p * judge->classes, is + p * judge->classes,
-                                     judge->classes);
+                                     judge->classes, 1);
         return sum / (double)judge->places;
     }
     for (size_t i = 0; i < count; i++) {
@@ -124,13 +151,17 @@ struct partial {
     double sum;            /* of their distances */
 };
 
-/* Runs a batch, its last sample repeated until it is full. */
-static pal_status run_batch(void *user, size_t i)
+/* What the plan finds alive where runs begin: a batch of inputs, the last sample repeated until it
+ * is full, or what was kept. */
+static void set_out(const judge *judge, size_t i)
 {
-    const judge *judge = user;
-    partial *part = &judge->partial[i];
+    const partial *part = &judge->partial[i];
     const plan *plan = gradients_plan(replicas_get(judge->replicas, i));
-    const size_t each = judge->places * judge->classes;
+    if (judge->begin.place) {
+        const plan_cut *cut = &judge->begin.cuts[i];
+        plan_cut_restore(cut, judge->begin.kept + part->first / judge->batch * cut->bytes);
+        return;
+    }
     for (size_t k = 0; k < judge->input_count; k++) {
         unsigned char *to = plan_model_input(plan, k)->data;
         for (size_t s = 0; s < judge->batch; s++) {
@@ -139,17 +170,41 @@ static pal_status run_batch(void *user, size_t i)
                    judge->bytes[k]);
         }
     }
-    pal_status status = plan_run(plan, NULL);
+}
+
+static pal_status run_batch(void *user, size_t i)
+{
+    const judge *judge = user;
+    partial *part = &judge->partial[i];
+    const plan *plan = gradients_plan(replicas_get(judge->replicas, i));
+    const size_t each = judge->places * judge->classes;
+    set_out(judge, i);
+    pal_status status = plan_run_part(plan, judge->begin.place, SIZE_MAX);
     const float *is = plan_model_output(plan, judge->output)->data;
     part->sum = 0;
     for (size_t s = 0; !status && s < part->count; s++) {
         float *was = judge->answers + (part->first + s) * each;
+        double *distance = &judge->distances[part->first + s];
         if (judge->answering)
             memcpy(was, is + s * each, each * sizeof *was);
         else
-            part->sum += sample_distance(judge, was, is + s * each);
+            part->sum += *distance = sample_distance(judge, was, is + s * each);
     }
     return status;
+}
+
+/* Batches for the replicas, from sample `*done` on, which goes ahead of them; how many there are.
+ */
+static size_t deal(judge *judge, uint64_t samples, uint64_t *done)
+{
+    size_t count = 0;
+    for (; count < replicas_count(judge->replicas) && *done < samples; count++) {
+        const uint64_t left = samples - *done;
+        judge->partial[count] =
+            (partial){.first = *done, .count = left < judge->batch ? left : judge->batch};
+        *done += judge->partial[count].count;
+    }
+    return count;
 }
 
 pal_status judge_distance(judge *judge, uint64_t samples, double limit, double *out)
@@ -158,18 +213,132 @@ pal_status judge_distance(judge *judge, uint64_t samples, double limit, double *
     double sum = 0;
     pal_status status = PAL_OK;
     for (uint64_t done = 0; !status && done < samples && sum <= most;) {
-        size_t count = 0;
-        for (; count < replicas_count(judge->replicas) && done < samples; count++) {
-            const uint64_t left = samples - done;
-            judge->partial[count] =
-                (partial){.first = done, .count = left < judge->batch ? left : judge->batch};
-            done += judge->partial[count].count;
-        }
+        const size_t count = deal(judge, samples, &done);
         status = replicas_run(judge->replicas, count, run_batch, judge);
         for (size_t k = 0; k < count; k++)
             sum += judge->partial[k].sum;
     }
     *out = isfinite(sum) && sum <= most ? sum / (double)samples : INFINITY;
+    return status;
+}
+
+/* ---------------------------------------------------------------- beginning later */
+
+size_t judge_place(const judge *judge, size_t weight)
+{
+    const gradients *first = replicas_get(judge->replicas, 0);
+    const gradient_variable *variable = variable_of(first, weight);
+    return variable ? plan_first_reader(gradients_plan(first), variable->value) : SIZE_MAX;
+}
+
+typedef struct moving {
+    const judge *judge;
+    const beginning *to;
+} moving;
+
+static pal_status move_batch(void *user, size_t i)
+{
+    const moving *it = user;
+    const plan *plan = gradients_plan(replicas_get(it->judge->replicas, i));
+    const plan_cut *cut = &it->to->cuts[i];
+    set_out(it->judge, i);
+    pal_status status = plan_run_part(plan, it->judge->begin.place, cut->step);
+    if (!status)
+        plan_cut_keep(cut,
+                      it->to->kept + it->judge->partial[i].first / it->judge->batch * cut->bytes);
+    return status;
+}
+
+/* Cuts at a place, and room for all batches; no room if that were too much. */
+static pal_status make_beginning(const judge *judge, size_t place, uint64_t batches, beginning *out)
+{
+    const size_t replicas = replicas_count(judge->replicas);
+    *out = (beginning){.place = place, .cuts = mem_zeroed(replicas, sizeof *out->cuts)};
+    pal_status status = out->cuts ? PAL_OK : fail_memory("choosing palettes");
+    while (!status && out->count < replicas) {
+        const plan *plan = gradients_plan(replicas_get(judge->replicas, out->count));
+        status = plan_cut_new(plan, place, &out->cuts[out->count]);
+        out->count += !status;
+    }
+    if (status) {
+        forget_beginning(out);
+        return status;
+    }
+    const size_t bytes = out->cuts[0].bytes;
+    if (bytes && bytes <= MEMORY / batches)
+        out->kept = scratch_zeroed(batches, bytes);
+    return PAL_OK;
+}
+
+pal_status judge_begin_at(judge *judge, size_t place, uint64_t samples)
+{
+    beginning next;
+    if (place < judge->begin.place)
+        forget_beginning(&judge->begin);
+    if (place == judge->begin.place || place == SIZE_MAX)
+        return PAL_OK;
+    pal_status status =
+        make_beginning(judge, place, (samples + judge->batch - 1) / judge->batch, &next);
+    if (status)
+        return status;
+    if (!next.kept) { /* runs begin where they did: the same comes out */
+        forget_beginning(&next);
+        return PAL_OK;
+    }
+    moving moving = {judge, &next};
+    for (uint64_t done = 0; !status && done < samples;) {
+        const size_t count = deal(judge, samples, &done);
+        status = replicas_run(judge->replicas, count, move_batch, &moving);
+    }
+    if (status) {
+        forget_beginning(&next);
+        return status;
+    }
+    forget_beginning(&judge->begin);
+    judge->begin = next;
+    return PAL_OK;
+}
+
+typedef struct ranked {
+    double distance;
+    uint64_t sample;
+} ranked;
+
+static int farthest_first(const void *a, const void *b)
+{
+    const ranked *x = a, *y = b;
+    if (x->distance != y->distance)
+        return x->distance < y->distance ? 1 : -1;
+    return x->sample < y->sample ? -1 : 1;
+}
+
+/* Rows of `bytes` in the order of the ranks. */
+static pal_status reorder(void *rows, size_t bytes, const ranked *ranks, uint64_t count)
+{
+    unsigned char *all = rows, *copy = scratch_zeroed(count, bytes);
+    if (!copy)
+        return fail_memory("choosing palettes");
+    memcpy(copy, all, (size_t)count * bytes);
+    for (uint64_t i = 0; i < count; i++)
+        memcpy(all + i * bytes, copy + ranks[i].sample * bytes, bytes);
+    scratch_free(copy);
+    return PAL_OK;
+}
+
+pal_status judge_farthest_first(judge *judge, uint64_t samples)
+{
+    ranked *ranks = mem_array(samples, sizeof *ranks);
+    pal_status status = ranks ? PAL_OK : fail_memory("choosing palettes");
+    for (uint64_t i = 0; !status && i < samples; i++)
+        ranks[i] = (ranked){isnan(judge->distances[i]) ? INFINITY : judge->distances[i], i};
+    if (!status) {
+        qsort(ranks, samples, sizeof *ranks, farthest_first);
+        status = reorder(judge->answers, judge->places * judge->classes * sizeof *judge->answers,
+                         ranks, samples);
+    }
+    for (size_t k = 0; !status && k < judge->input_count; k++)
+        status = reorder(judge->inputs[k], judge->bytes[k], ranks, samples);
+    free(ranks);
     return status;
 }
 
@@ -232,7 +401,8 @@ static pal_status make_room(judge *judge)
     if (judge->room > MEMORY / sample)
         judge->room = MEMORY / sample > 0 ? MEMORY / sample : 1;
     judge->answers = scratch_zeroed(judge->room, judge->places * judge->classes * sizeof(float));
-    bool whole = judge->answers != NULL;
+    judge->distances = mem_zeroed(judge->room, sizeof *judge->distances);
+    bool whole = judge->answers && judge->distances;
     for (size_t i = 0; i < judge->input_count; i++) {
         judge->inputs[i] = scratch_zeroed(judge->room, judge->bytes[i]);
         whole = whole && judge->inputs[i];
@@ -332,15 +502,24 @@ static pal_status run_feed(judge *judge)
     return status;
 }
 
+static bool goes_to_batch_norm(const graph *graph, size_t value)
+{
+    for (size_t i = 0; i < graph->main.node_count; i++) {
+        const graph_node *node = &graph->main.nodes[i];
+        if (node->op == OP_BATCH_NORM && node->inputs[0] == value)
+            return true;
+    }
+    return false;
+}
+
 /* An element of a weight takes part once for each place of its consumer's output. */
-static double count_work(const judge *judge)
+static void count_work(judge *judge)
 {
     const graph *graph = gradients_graph(replicas_get(judge->replicas, 0));
-    double work = 0;
     for (size_t i = 0; i < graph->main.node_count; i++) {
         const graph_node *node = &graph->main.nodes[i];
         const graph_value *output = &graph->values[node->outputs[0]];
-        double elements = 1;
+        double elements = 1 / (double)judge->batch, work = 0;
         for (size_t d = 0; d < output->rank; d++)
             elements *= (double)output->shape[d];
         for (size_t k = 0; k < node->input_count; k++) {
@@ -353,8 +532,10 @@ static double count_work(const judge *judge)
             if (info->rank && info->elements)
                 work += elements * (double)info->elements / (double)info->shape[axis];
         }
+        judge->work += work;
+        if (work > 0 && goes_to_batch_norm(graph, node->outputs[0]))
+            judge->normalised += work;
     }
-    return work / (double)judge->batch;
 }
 
 pal_status judge_open(pal_model *model, const pal_data *data, const judge_options *options,
@@ -379,7 +560,7 @@ pal_status judge_open(pal_model *model, const pal_data *data, const judge_option
     }
     engine_set_threads(before);
     if (!status)
-        it->work = count_work(it);
+        count_work(it);
     it->options.weights = NULL; /* they are the caller's */
     if (status) {
         judge_free(it);

@@ -40,13 +40,13 @@ static double draw(uint64_t seed, uint64_t sample, uint64_t place)
 #define LEAST_PROBABILITY 1e-30
 
 /* log sum exp. */
-static double log_sum(const float *scores, size_t classes)
+static double log_sum(const float *scores, size_t classes, size_t stride)
 {
     double largest = scores[0], sum = 0;
     for (size_t c = 1; c < classes; c++)
-        largest = fmax(largest, scores[c]);
+        largest = fmax(largest, scores[c * stride]);
     for (size_t c = 0; c < classes; c++)
-        sum += exp(scores[c] - largest);
+        sum += exp(scores[c * stride] - largest);
     return largest + log(sum);
 }
 
@@ -58,7 +58,7 @@ static double probabilities(const loss *loss, const float *scores, float *to)
             to[c] = scores[c];
         return 0;
     }
-    const double sum = log_sum(scores, loss->classes);
+    const double sum = log_sum(scores, loss->classes, 1);
     for (size_t c = 0; c < loss->classes; c++)
         to[c] = (float)exp(scores[c] - sum);
     return sum;
@@ -109,18 +109,21 @@ double loss_gradient(const loss *loss, const float *output, const int64_t *targe
     return total;
 }
 
-double scores_divergence(score_kind kind, const float *was, const float *is, size_t classes)
+double scores_divergence(score_kind kind, const float *was, const float *is, size_t classes,
+                         size_t stride)
 {
-    const double was_sum = kind == SCORES_PLAIN ? log_sum(was, classes) : 0;
-    const double is_sum = kind == SCORES_PLAIN ? log_sum(is, classes) : 0;
+    const double was_sum = kind == SCORES_PLAIN ? log_sum(was, classes, stride) : 0;
+    const double is_sum = kind == SCORES_PLAIN ? log_sum(is, classes, stride) : 0;
     double sum = 0;
     for (size_t c = 0; c < classes; c++) {
-        double a = was[c] - was_sum, b = is[c] - is_sum;
+        double a = was[c * stride] - was_sum, b = is[c * stride] - is_sum;
         if (kind == SCORES_PROBABILITIES) {
-            a = log(fmax(was[c], LEAST_PROBABILITY));
-            b = log(fmax(is[c], LEAST_PROBABILITY));
+            a = log(fmax(was[c * stride], LEAST_PROBABILITY));
+            b = log(fmax(is[c * stride], LEAST_PROBABILITY));
         }
-        sum += exp(a) * (a - b);
+        const double p = exp(a);
+        if (p != 0)
+            sum += p * (a - b);
     }
     return sum < 0 ? 0 : sum; /* rounding */
 }

@@ -33,7 +33,9 @@ pal_status loss_for(const pal_tensor *output, score_kind scores, uint64_t seed, 
 double loss_gradient(const loss *loss, const float *output, const int64_t *targets, uint64_t sample,
                      float *gradient);
 
-/* KL(was || is) of the scores at one place, in nats. */
-double scores_divergence(score_kind kind, const float *was, const float *is, size_t classes);
+/* KL(was || is) of the scores at one place, in nats; each score lies `stride` behind the one
+ * before. Classes that `was` rules out (by -inf, or a probability of 0) add nothing. */
+double scores_divergence(score_kind kind, const float *was, const float *is, size_t classes,
+                         size_t stride);
 
 #endif

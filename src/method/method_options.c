@@ -132,7 +132,8 @@ static const row table[] = {
      S},
     {{"sweeps", "N", "2", NULL,
       "How often that choice goes over all weights, at the most; 0 chooses one shrinkage for all "
-      "of them, which is faster."},
+      "of them, which is faster. Unless it is given, 0 also holds for networks most of whose work "
+      "goes to batch norms whose statistics follow (correct): they make up for the same."},
      VALUE_WHOLE,
      FIELD(sweeps),
      0,

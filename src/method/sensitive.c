@@ -114,6 +114,8 @@ static pal_status cluster_all(const work *w, compression *candidates, pal_report
                                     .batch = (size_t)method->batch,
                                     .threads = options_threads(w->options),
                                     .sweeps = method->sweeps,
+                                    .statistics = method_corrects(method, w->data) &&
+                                                  !pal_method_options_given(w->method, "sweeps"),
                                     .enough = method->enough,
                                     .progress = w->progress,
                                     .user = w->user};

@@ -7,7 +7,8 @@
 #include "method/judge.h"
 #include "method/sensitivity.h"
 
-#define MODEL EXAMPLE_DIRECTORY "/fashion-mnist.onnx"
+#define MODEL      EXAMPLE_DIRECTORY "/fashion-mnist.onnx"
+#define NORMALISED EXAMPLE_DIRECTORY "/fashion-mnist-bn.onnx"
 
 enum { SAMPLES = 12 };
 
@@ -32,15 +33,20 @@ static pal_model *open_model(const char *path)
     return model;
 }
 
-static judge *judge_of(pal_model *model, const pal_data *data, size_t batch)
+static judge *judge_with(pal_model *model, const pal_data *data, size_t batch, int threads)
 {
     bool *all = keep_memory(pal_model_weight_count(model) * sizeof *all);
     for (size_t i = 0; i < pal_model_weight_count(model); i++)
         all[i] = pal_model_skip_reason(model, i, NULL) == NULL;
     judge *judge;
-    const judge_options options = {.weights = all, .batch = batch, .threads = 1};
+    const judge_options options = {.weights = all, .batch = batch, .threads = threads};
     assert_ok(judge_open(model, data, &options, &judge));
     return judge;
+}
+
+static judge *judge_of(pal_model *model, const pal_data *data, size_t batch)
+{
+    return judge_with(model, data, batch, 1);
 }
 
 /* Puts the palettes of a compression into the judge's model. */
@@ -132,6 +138,75 @@ static void work(void **state)
     pal_data_free(data);
 }
 
+/* Wherever runs begin, and in whatever order samples are, distances are the same. */
+static void beginnings(void **state)
+{
+    (void)state;
+    pal_data *data = samples();
+    pal_model *model = open_model(NORMALISED);
+    pal_options *options = options_with((const char *const[]){"nbits", "1", NULL});
+    compression c = {.model = model, .options = options};
+    assert_ok(compression_begin(&c));
+    assert_ok(compression_cluster(&c));
+    for (int threads = 1; threads <= 2; threads++)
+        for (size_t batch = 1; batch <= 5; batch += 4) {
+            judge *late = judge_with(model, data, batch, threads);
+            judge *whole = judge_with(model, data, batch, threads);
+            size_t begun = 0;
+            install(late, &c);
+            install(whole, &c);
+            assert_true(distance_of(late) > 0.01);
+            assert_ok(judge_farthest_first(late, SAMPLES));
+            for (size_t i = 0; i < model->weight_count; i++) {
+                if (!c.targets[i].wanted)
+                    continue;
+                const size_t place = judge_place(late, i);
+                begun += place > 0;
+                assert_ok(judge_begin_at(late, place, SAMPLES));
+                const double before = distance_of(late);
+                assert_true(fabs(before - distance_of(whole)) < 1e-6 * before);
+                float *zeros = calloc(model->weights[i].info.elements, sizeof *zeros);
+                judge_set(late, i, zeros);
+                judge_set(whole, i, zeros);
+                const double changed = distance_of(late);
+                assert_true(fabs(changed - distance_of(whole)) < 1e-6 * changed);
+                assert_true(fabs(changed - before) > 1e-6 * before);
+                free(zeros);
+                install(late, &c);
+                install(whole, &c);
+            }
+            assert_true(begun > 3);
+            assert_ok(judge_begin_at(late, 0, SAMPLES));
+            assert_true(fabs(distance_of(late) - distance_of(whole)) < 1e-6);
+            double some[2]; /* the first samples are the worst */
+            assert_ok(judge_distance(late, 5, INFINITY, &some[0]));
+            assert_ok(judge_distance(whole, 5, INFINITY, &some[1]));
+            assert_true(some[0] > some[1] && some[0] > 1.1 * distance_of(whole));
+            judge_free(late);
+            judge_free(whole);
+        }
+    compression_abandon(&c);
+    pal_options_free(options);
+    pal_model_free(model);
+    pal_data_free(data);
+}
+
+/* Batch norms follow all layers but the last, or none. */
+static void normalised(void **state)
+{
+    (void)state;
+    pal_data *data = samples();
+    for (int with = 0; with < 2; with++) {
+        pal_model *model = open_model(with ? NORMALISED : MODEL);
+        judge *judge = judge_of(model, data, 0);
+        assert_true(with ? judge_normalised(judge) > 0.9 && judge_normalised(judge) < 1
+                         : judge_normalised(judge) == 0);
+        judge_free(judge);
+        pal_model_free(model);
+    }
+    pal_data_free(data);
+}
+
 static const double shrinkages[] = {1, 0.6, 0};
 enum { CANDIDATES = 3 };
 
@@ -191,6 +266,50 @@ static void chosen(void **state)
     pal_data_free(data);
 }
 
+static bool note_total(void *user, uint64_t done, uint64_t total, const char *what)
+{
+    (void)done, (void)what;
+    *(uint64_t *)user = total;
+    return true;
+}
+
+/* Where statistics of batch norms follow nothing is chosen weight by weight. */
+static void statistics_follow(void **state)
+{
+    (void)state;
+    pal_data *data = samples();
+    for (int with = 0; with < 2; with++) {
+        pal_model *model = open_model(with ? NORMALISED : MODEL);
+        pal_options *options = options_with((const char *const[]){"nbits", "1", NULL});
+        pal_sensitivity *measured;
+        compression c[CANDIDATES];
+        uint64_t total = 0;
+        assert_ok(pal_sensitivity_measure(model, data, options, NULL, NULL, NULL, &measured));
+        for (size_t k = 0; k < CANDIDATES; k++) {
+            pal_sensitivity *shrunk;
+            assert_ok(sensitivity_shrink(measured, shrinkages[k], &shrunk));
+            c[k] = (compression){.model = model, .options = options, .sensitivity = shrunk};
+            assert_ok(compression_begin(&c[k]));
+            assert_ok(compression_cluster(&c[k]));
+            pal_sensitivity_free(shrunk);
+        }
+        const choose_options how = {.data = data,
+                                    .threads = 1,
+                                    .sweeps = 1,
+                                    .statistics = true,
+                                    .progress = note_total,
+                                    .user = &total};
+        assert_ok(choose_palettes(c, CANDIDATES, &how));
+        assert_true(with ? total == CANDIDATES : total > CANDIDATES);
+        for (size_t k = 0; k < CANDIDATES; k++)
+            compression_abandon(&c[k]);
+        pal_sensitivity_free(measured);
+        pal_options_free(options);
+        pal_model_free(model);
+    }
+    pal_data_free(data);
+}
+
 static void shrunk(void **state)
 {
     (void)state;
@@ -217,10 +336,9 @@ static void shrunk(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(distances),
-        cmocka_unit_test(work),
-        cmocka_unit_test(chosen),
-        cmocka_unit_test(shrunk),
+        cmocka_unit_test(distances),         cmocka_unit_test(work),   cmocka_unit_test(beginnings),
+        cmocka_unit_test(normalised),        cmocka_unit_test(chosen), cmocka_unit_test(shrunk),
+        cmocka_unit_test(statistics_follow),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

@@ -173,6 +173,53 @@ static void losses(void **state)
         }
 }
 
+/* A class that the network rules out, by -inf or a probability of 0, counts as if it were not
+ * there. */
+static void classes_that_are_ruled_out(void **state)
+{
+    (void)state;
+    static const int64_t targets[] = {2, 0};
+    recipe recipe = {.distill = 0.3, .temperature = 3};
+    double plain[2 * EACH];
+    uint64_t seed = 6;
+    for (int e = 0; e < 2 * EACH; e++)
+        plain[e] = e % CLASSES == CLASSES - 1 ? -INFINITY : 2 * random_normal(&seed);
+    for (int kind = 0; kind < 3; kind++) {
+        double loss[2], distance[2];
+        float gradient[2][EACH];
+        /* A probability is taken for 1e-12 at least, which a temperature would lift. */
+        recipe.temperature = kind == SCORES_PROBABILITIES ? 1 : 3;
+        for (int without = 0; without < 2; without++) {
+            const int width = CLASSES - without;
+            const pal_tensor output = {.name = "scores", .rank = 3, .shape = {1, PLACES, width}};
+            float all[2 * EACH], kept[2 * EACH];
+            objective o;
+            as_kind((score_kind)kind, plain, all);
+            as_kind((score_kind)kind, plain + EACH, all + EACH);
+            for (int e = 0, to = 0; e < 2 * EACH; e++)
+                if (e % CLASSES < width)
+                    kept[to++] = all[e];
+            const float *its = kept + PLACES * width;
+            assert_ok(objective_new(&output, (score_kind)kind, &recipe, &o));
+            loss[without] = objective_sample(&o, kept, its, targets, 1, gradient[without]);
+            distance[without] = objective_distance(&o, kept, its);
+            objective_free(&o);
+            recipe.label_smoothing = 0.1;
+            assert_ok(objective_new(&output, (score_kind)kind, &recipe, &o));
+            assert_true(isfinite(objective_sample(&o, kept, NULL, targets, 1, NULL)));
+            objective_free(&o);
+            recipe.label_smoothing = 0;
+        }
+        assert_true(distance[0] > 0.01 && fabs(distance[0] - distance[1]) < 1e-6);
+        assert_true(loss[0] > 0.01 && fabs(loss[0] - loss[1]) < 1e-6);
+        for (int e = 0; e < EACH; e++) {
+            const int c = e % CLASSES, at = e / CLASSES * (CLASSES - 1) + c;
+            assert_true(kind == SCORES_PROBABILITIES || isfinite(gradient[0][e]));
+            assert_true(c == CLASSES - 1 || fabsf(gradient[0][e] - gradient[1][at]) < 1e-5F);
+        }
+    }
+}
+
 /* An image is no scores of classes: it is brought close to the teacher's. */
 static void values(void **state)
 {
@@ -308,9 +355,10 @@ static void logs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(optimizers),       cmocka_unit_test(schedules),   cmocka_unit_test(losses),
-        cmocka_unit_test(values),           cmocka_unit_test(checkpoints), cmocka_unit_test(logs),
-        cmocka_unit_test(answers_are_kept),
+        cmocka_unit_test(optimizers),       cmocka_unit_test(schedules),
+        cmocka_unit_test(losses),           cmocka_unit_test(values),
+        cmocka_unit_test(checkpoints),      cmocka_unit_test(logs),
+        cmocka_unit_test(answers_are_kept), cmocka_unit_test(classes_that_are_ruled_out),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

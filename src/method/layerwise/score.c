@@ -51,7 +51,7 @@ static double divergence(const walk *w, size_t value, const loss *of)
         const float *is = walk_values(w, NETWORK_COMPRESSED, chunk, value);
         for (size_t p = 0; p < walk_count(w, chunk) * of->places; p++)
             sum += scores_divergence(of->scores, was + p * of->classes, is + p * of->classes,
-                                     of->classes);
+                                     of->classes, 1);
         places += walk_count(w, chunk) * of->places;
     }
     return sum / (double)places;

@@ -67,7 +67,7 @@ static double label_term(const objective *it, const double *logits, size_t targe
     double loss = 0;
     for (size_t c = 0; c < it->width; c++) {
         const double wanted = shared + (c == target ? 1 - it->smoothing : 0);
-        if (wanted > 0)
+        if (c == target || (wanted > 0 && logits[c] != -INFINITY)) /* that class is ruled out */
             loss -= wanted * (logits[c] - sum);
         if (gradient)
             gradient[c] += (float)(scale * (exp(logits[c] - sum) - wanted));
@@ -83,7 +83,8 @@ static double teacher_term(const objective *it, const double *logits, const doub
     double loss = 0;
     for (size_t c = 0; c < it->width; c++) {
         const double log_p = teacher[c] / t - its, log_q = logits[c] / t - own, p = exp(log_p);
-        loss += p * (log_p - log_q);
+        if (p != 0) /* a class that is ruled out has -inf */
+            loss += p * (log_p - log_q);
         if (gradient)
             gradient[c] += (float)(scale * t * (exp(log_q) - p));
     }
@@ -153,6 +154,6 @@ double objective_distance(const objective *it, const float *output, const float 
         return distance(it, output, teacher, 0, NULL);
     for (size_t p = 0; p < it->places; p++)
         sum += scores_divergence(it->scores, teacher + p * it->width, output + p * it->width,
-                                 it->width);
+                                 it->width, 1);
     return sum / (double)it->places;
 }
