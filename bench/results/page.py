@@ -41,7 +41,7 @@ NOTES = {  # what a figure of a row has -> what is said of it above the tables
     "steps": "Figures with ‡ are of training that was cut short, as the whole would take too long: the "
              "learning rate\nfell to zero over the time that it had. \"> 600 s\" is that time, with the "
              "share of the steps that it was enough for.",
-    "unfinished": "\"> 30 min\": stopped after that time.",
+    "unfinished": "\"> 7 min\" and the like: stopped after that time.",
     "out_of_memory": "\"> 16 GiB\": stopped when it asked for more memory than that.",
 }
 
