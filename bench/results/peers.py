@@ -114,21 +114,14 @@ def measure_trial(bench, name, seed, options):
         return {"accuracy": score(model, images(bench, network, "test"))}
     train = None if method == "kmeans" else images(bench, network, "train")
     group_size = rows.GROUP_SIZE if rest[-1] == "grouped" else None
-    share = {}
     start = time.perf_counter()
-    if method == "dkm":
-        palettized, steps, done = dkm(model, int(rest[0]), group_size, train, rows.EPOCHS[network],
-                                      options.budget)
-        if done < steps:
-            share = {"steps": [done, steps]}
-    else:
-        palettized = {"kmeans": kmeans, "sensitive": sensitive}[method](
-            model, int(rest[0]), group_size, train)
+    palettized, remarks = PALETTIZERS[method](model, int(rest[0]), group_size, train,
+                                              rows.EPOCHS[network], options.budget)
     seconds = time.perf_counter() - start
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"accuracy": score(palettized, images(bench, network, "test")),
             "ratio": ratio_of(palettized, trained(network, bench)[0], shape),
-            "seconds": seconds, "peak_bytes": peak, **share}
+            "seconds": seconds, "peak_bytes": peak, **remarks}
 
 
 # ---------------------------------------------------------------- packages
@@ -247,7 +240,7 @@ def score(model, data):
     return 100 * right / len(data)
 
 
-# ---------------------------------------------------------------- palettizers
+# ---------------------------------------------------------------- palettizers: the model, and remarks
 
 
 def settings(nbits, group_size):
@@ -255,16 +248,16 @@ def settings(nbits, group_size):
                                 if group_size else {})
 
 
-def kmeans(model, nbits, group_size, train):
+def kmeans(model, nbits, group_size, train, epochs, budget):
     networks.quiet_coremltools()
     from coremltools.optimize.torch.palettization import (PostTrainingPalettizer,
                                                           PostTrainingPalettizerConfig)
 
     config = PostTrainingPalettizerConfig.from_dict({"global_config": settings(nbits, group_size)})
-    return PostTrainingPalettizer(model, config).compress()
+    return PostTrainingPalettizer(model, config).compress(), {}
 
 
-def sensitive(model, nbits, group_size, train):
+def sensitive(model, nbits, group_size, train, epochs, budget):
     networks.quiet_coremltools()
     import torch
     from coremltools.optimize.torch.palettization import SKMPalettizer, SKMPalettizerConfig
@@ -277,13 +270,12 @@ def sensitive(model, nbits, group_size, train):
     def loss(network, batch):
         return torch.nn.functional.cross_entropy(network(batch[0]), batch[1])
 
-    return SKMPalettizer(model, config).compress(dataloader=loader, loss_fn=loss)
+    return SKMPalettizer(model, config).compress(dataloader=loader, loss_fn=loss), {}
 
 
 def dkm(model, nbits, group_size, train, epochs, budget):
     """SGD, momentum 0.9, learning rate from 0.01 down along a cosine, crops and flips; over all steps,
-    or over the seconds of the budget where they end before. Also tells the steps and how many of
-    them were made."""
+    or over the seconds of the budget where they end before: how many were made is remarked then."""
     networks.quiet_coremltools()
     import torch
     from coremltools.optimize.torch.palettization import DKMPalettizer, DKMPalettizerConfig
@@ -310,7 +302,7 @@ def dkm(model, nbits, group_size, train, epochs, budget):
         optimizer.step()
         palettizer.step()
         done += 1
-    return palettizer.finalize(), steps, done
+    return palettizer.finalize(), {"steps": [done, steps]} if done < steps else {}
 
 
 def augment(batch):
@@ -326,6 +318,8 @@ def augment(batch):
         out[i] = part.flip(-1) if torch.rand(()) < 0.5 else part
     return out
 
+
+PALETTIZERS = {"kmeans": kmeans, "sensitive": sensitive, "dkm": dkm}
 
 if __name__ == "__main__":
     main()

@@ -419,7 +419,7 @@ static double now(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-pal_status plan_run_steps(const plan *plan, size_t begin, size_t end, double *seconds)
+static pal_status run_steps(const plan *plan, size_t begin, size_t end, double *seconds)
 {
     double last = seconds ? now() : 0;
     for (size_t i = begin; i < end; i++) {
@@ -438,12 +438,17 @@ pal_status plan_run_steps(const plan *plan, size_t begin, size_t end, double *se
 
 pal_status plan_run(const plan *plan, double *seconds)
 {
-    return plan_run_steps(plan, 0, plan->forward_count, seconds);
+    return run_steps(plan, 0, plan->forward_count, seconds);
+}
+
+pal_status plan_run_part(const plan *plan, size_t begin, size_t end)
+{
+    return run_steps(plan, begin, end < plan->forward_count ? end : plan->forward_count, NULL);
 }
 
 pal_status plan_run_backward(const plan *plan, double *seconds)
 {
-    return plan_run_steps(plan, plan->forward_count, plan->step_count, seconds);
+    return run_steps(plan, plan->forward_count, plan->step_count, seconds);
 }
 
 size_t plan_step_count(const plan *plan)

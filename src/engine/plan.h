@@ -135,6 +135,9 @@ const buffer *plan_model_output(const plan *plan, size_t i);
 
 /* Runs the steps forward. `seconds` may be NULL, or receives the time of each step. */
 pal_status plan_run(const plan *plan, double *seconds);
+/* Those from `begin` to the one before `end`, or to the last. What they need is what the steps
+ * before `begin` left, or was restored (plan_cut.h). */
+pal_status plan_run_part(const plan *plan, size_t begin, size_t end);
 
 size_t plan_step_count(const plan *plan);
 const step *plan_step_get(const plan *plan, size_t i);

@@ -93,8 +93,3 @@ void plan_cut_restore(const plan_cut *cut, const unsigned char *from)
     for (size_t i = 0; i < cut->count; from += cut->alive[i++]->bytes)
         memcpy(cut->alive[i]->data, from, cut->alive[i]->bytes);
 }
-
-pal_status plan_run_part(const plan *plan, size_t begin, size_t end)
-{
-    return plan_run_steps(plan, begin, end < plan->forward_count ? end : plan->forward_count, NULL);
-}

@@ -24,8 +24,4 @@ void plan_cut_free(plan_cut *cut);
 void plan_cut_keep(const plan_cut *cut, unsigned char *to);
 void plan_cut_restore(const plan_cut *cut, const unsigned char *from);
 
-/* Runs the steps forward from `begin` to the one before `end`, or to the last; begin 0: inputs are
- * filled; otherwise what is needed there has been restored, or left by the run before. */
-pal_status plan_run_part(const plan *plan, size_t begin, size_t end);
-
 #endif

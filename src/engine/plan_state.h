@@ -73,9 +73,6 @@ void plan_free_gradients(plan *plan);
  * (plan_recompute.c). */
 pal_status plan_recompute(plan *plan);
 
-/* Runs the steps `begin` to `end` - 1; `seconds` as of plan_run(). */
-pal_status plan_run_steps(const plan *plan, size_t begin, size_t end, double *seconds);
-
 /* Memory for everything that lives between steps: lifetimes, in-place steps, offsets. */
 pal_status plan_lay_out(plan *plan);
 /* The most bytes that any step finds alive, which the memory laid out comes close to. Leaves the

@@ -15,21 +15,26 @@
 /* Fewer samples than this do not tell palettes apart. */
 #define FEWEST 32
 
+/* A weight whose palettes differ, the source of those that share it. */
+typedef struct turn {
+    size_t weight, place; /* where it, or what shares its palette, first takes part in a run */
+} turn;
+
 typedef struct choice {
     compression *candidates;
     size_t count;
     const choose_options *options;
     judge *judge;
     const pal_model *model;
-    size_t *weights, weight_count; /* sources of palettes that differ, in the order of the run */
-    size_t *places;                /* where each of them, or what shares its palette, takes part */
-    size_t *chosen;                /* the candidate of each of them */
-    size_t block;                  /* so many of them change together */
-    uint64_t samples;              /* that weights are tried on */
-    double distance;               /* with what is chosen */
-    void *dense;                   /* room for one weight, as it is stored, */
-    float *values;                 /* and as numbers */
-    uint64_t tried, total;         /* runs over the samples */
+    turn *turns; /* in the order of the run */
+    size_t turn_count;
+    size_t block;          /* so many of them change together */
+    size_t *chosen;        /* by weight of the model: its candidate */
+    uint64_t samples;      /* that weights are tried on */
+    double distance;       /* with what is chosen */
+    void *dense;           /* room for one weight, as it is stored, */
+    float *values;         /* and as numbers */
+    uint64_t tried, total; /* runs over the samples */
 } choice;
 
 /* ---------------------------------------------------------------- palettes into the model */
@@ -64,8 +69,8 @@ static pal_status install_all(choice *c, size_t candidate)
 static pal_status install_block(choice *c, size_t first, size_t candidate)
 {
     pal_status status = PAL_OK;
-    for (size_t i = first; !status && i < first + c->block && i < c->weight_count; i++)
-        status = install(c, c->weights[i], candidate);
+    for (size_t i = first; !status && i < first + c->block && i < c->turn_count; i++)
+        status = install(c, c->turns[i].weight, candidate);
     return status;
 }
 
@@ -85,15 +90,14 @@ static size_t first_place(const choice *c, size_t source)
 }
 
 /* Only where sensitivities count do candidates differ. */
-static pal_status list_weights(choice *c)
+static pal_status list_turns(choice *c)
 {
     const compression *last = &c->candidates[c->count - 1];
     const size_t count = c->model->weight_count;
     uint64_t largest = 0;
-    c->weights = mem_array(count, sizeof *c->weights);
-    c->places = mem_array(count, sizeof *c->places);
+    c->turns = mem_array(count, sizeof *c->turns);
     c->chosen = mem_zeroed(count, sizeof *c->chosen);
-    if (!c->weights || !c->places || !c->chosen)
+    if (!c->turns || !c->chosen)
         return fail_memory("choosing palettes");
     for (size_t i = 0; i < count; i++) {
         const target *t = &last->targets[i];
@@ -103,14 +107,11 @@ static pal_status list_weights(choice *c)
             largest = c->model->weights[i].info.elements;
         if (!t->weighted || !judge_runs(c->judge, i))
             continue;
-        const size_t place = first_place(c, i);
-        size_t at = c->weight_count++;
-        for (; at > 0 && c->places[at - 1] > place; at--) {
-            c->weights[at] = c->weights[at - 1];
-            c->places[at] = c->places[at - 1];
-        }
-        c->weights[at] = i;
-        c->places[at] = place;
+        const turn added = {i, first_place(c, i)};
+        size_t at = c->turn_count++;
+        for (; at > 0 && c->turns[at - 1].place > added.place; at--)
+            c->turns[at] = c->turns[at - 1];
+        c->turns[at] = added;
     }
     c->dense = scratch_zeroed(largest, sizeof(float));
     c->values = scratch_zeroed(largest, sizeof(float));
@@ -141,7 +142,7 @@ static void plan_sweeps(choice *c)
 {
     const double work = judge_work(c->judge), others = (double)(c->count - 1);
     const double runs = work > 0 ? WORK / work : 0; /* of one sample */
-    const double samples = floor(runs / ((double)c->weight_count * others));
+    const double samples = floor(runs / ((double)c->turn_count * others));
     c->samples = judge_samples(c->judge);
     c->block = 1;
     if (samples >= (double)c->samples)
@@ -151,8 +152,8 @@ static void plan_sweeps(choice *c)
         c->samples = (uint64_t)samples;
     const double blocks = floor(runs / (others * (double)c->samples));
     c->block = blocks < 2
-                   ? c->weight_count
-                   : (size_t)ceil((double)c->weight_count / fmin(blocks, (double)c->weight_count));
+                   ? c->turn_count
+                   : (size_t)ceil((double)c->turn_count / fmin(blocks, (double)c->turn_count));
 }
 
 /* ---------------------------------------------------------------- choosing */
@@ -189,9 +190,9 @@ static pal_status choose_for_all(choice *c, size_t *best)
 /* The weights of a block that starts with `first`. */
 static pal_status choose_for_block(choice *c, size_t first, bool *changed)
 {
-    const size_t before = c->chosen[first];
+    const size_t before = c->chosen[c->turns[first].weight];
     size_t best = before, installed = before;
-    pal_status status = judge_begin_at(c->judge, c->places[first], c->samples);
+    pal_status status = judge_begin_at(c->judge, c->turns[first].place, c->samples);
     for (size_t k = 0; !status && k < c->count; k++) {
         double distance;
         if (k == before)
@@ -209,8 +210,8 @@ static pal_status choose_for_block(choice *c, size_t first, bool *changed)
     }
     if (!status && installed != best)
         status = install_block(c, first, best);
-    for (size_t i = first; i < first + c->block && i < c->weight_count; i++)
-        c->chosen[i] = best;
+    for (size_t i = first; i < first + c->block && i < c->turn_count; i++)
+        c->chosen[c->turns[i].weight] = best;
     *changed = *changed || best != before;
     return status;
 }
@@ -223,7 +224,7 @@ static pal_status sweep(choice *c)
     bool changed = true;
     for (uint64_t s = 0; !status && changed && s < c->options->sweeps; s++) {
         changed = false;
-        for (size_t i = 0; !status && i < c->weight_count; i += c->block)
+        for (size_t i = 0; !status && i < c->turn_count; i += c->block)
             status = choose_for_block(c, i, &changed);
     }
     return status;
@@ -234,25 +235,21 @@ static pal_status choose(choice *c)
     size_t best;
     pal_status status = open_judge(c);
     if (!status)
-        status = list_weights(c);
-    if (status || !c->weight_count)
+        status = list_turns(c);
+    if (status || !c->turn_count)
         return status;
     plan_sweeps(c);
-    const uint64_t blocks = (c->weight_count + c->block - 1) / c->block;
+    const uint64_t blocks = (c->turn_count + c->block - 1) / c->block;
     const bool sweeps = c->options->sweeps > 0 && blocks > 1 &&
                         !(c->options->statistics && judge_normalised(c->judge) > 0.5);
     c->total = c->count + (sweeps ? c->options->sweeps * blocks * (c->count - 1) : 0);
     status = choose_for_all(c, &best);
-    for (size_t i = 0; i < c->weight_count; i++)
+    for (size_t i = 0; i < c->model->weight_count; i++) /* what nothing that runs uses, too */
         c->chosen[i] = best;
     if (!status && sweeps && c->distance > c->options->enough)
         status = sweep(c);
-    /* What nothing that runs uses goes with the others. */
     for (size_t i = 0; !status && i < c->model->weight_count; i++) {
-        size_t n = 0;
-        while (n < c->weight_count && c->weights[n] != i)
-            n++;
-        const size_t from = n < c->weight_count ? c->chosen[n] : best;
+        const size_t from = c->chosen[i];
         target *first = &c->candidates[0].targets[i], kept = *first;
         if (from == 0 || !first->wanted || first->source != i)
             continue;
@@ -270,8 +267,7 @@ pal_status choose_palettes(compression *candidates, size_t count, const choose_o
     judge_free(c.judge);
     scratch_free(c.dense);
     scratch_free(c.values);
-    free(c.weights);
-    free(c.places);
+    free(c.turns);
     free(c.chosen);
     return status;
 }

@@ -185,6 +185,15 @@ static inline size_t joined_network(bench *b, int64_t batch)
     return x;
 }
 
+/* One of four of them. */
+static inline size_t network_of(bench *b, int network)
+{
+    return network == 0   ? residual_network(b, 4, 12)
+           : network == 1 ? attention_network(b, 3, 16)
+           : network == 2 ? recurrent_network(b, 12, 4)
+                          : joined_network(b, 64);
+}
+
 /* ---------------------------------------------------------------- training */
 
 /* Makes a graph of one input ready for training all of its weights. */

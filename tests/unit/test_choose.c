@@ -210,6 +210,18 @@ static void normalised(void **state)
 static const double shrinkages[] = {1, 0.6, 0};
 enum { CANDIDATES = 3 };
 
+/* By sensitivities that are shrunk as far as the candidate of that number has it. */
+static void cluster(pal_model *model, const pal_options *options, const pal_sensitivity *measured,
+                    size_t candidate, compression *out)
+{
+    pal_sensitivity *shrunk;
+    assert_ok(sensitivity_shrink(measured, shrinkages[candidate], &shrunk));
+    *out = (compression){.model = model, .options = options, .sensitivity = shrunk};
+    assert_ok(compression_begin(out));
+    assert_ok(compression_cluster(out));
+    pal_sensitivity_free(shrunk);
+}
+
 static bool same_palette(const palette *a, const palette *b)
 {
     return memcmp(a->lut, b->lut, palette_lut_bytes(a)) == 0 &&
@@ -231,12 +243,7 @@ static void chosen(void **state)
         judge *judge = judge_of(model, data, 0);
         for (size_t k = 0; k < 2 * CANDIDATES; k++) {
             compression *it = k < CANDIDATES ? &c[k] : &again[k - CANDIDATES];
-            pal_sensitivity *shrunk;
-            assert_ok(sensitivity_shrink(measured, shrinkages[k % CANDIDATES], &shrunk));
-            *it = (compression){.model = model, .options = options, .sensitivity = shrunk};
-            assert_ok(compression_begin(it));
-            assert_ok(compression_cluster(it));
-            pal_sensitivity_free(shrunk);
+            cluster(model, options, measured, k % CANDIDATES, it);
             if (k < CANDIDATES) {
                 install(judge, it);
                 nearest = fmin(nearest, distance_of(judge));
@@ -285,14 +292,8 @@ static void statistics_follow(void **state)
         compression c[CANDIDATES];
         uint64_t total = 0;
         assert_ok(pal_sensitivity_measure(model, data, options, NULL, NULL, NULL, &measured));
-        for (size_t k = 0; k < CANDIDATES; k++) {
-            pal_sensitivity *shrunk;
-            assert_ok(sensitivity_shrink(measured, shrinkages[k], &shrunk));
-            c[k] = (compression){.model = model, .options = options, .sensitivity = shrunk};
-            assert_ok(compression_begin(&c[k]));
-            assert_ok(compression_cluster(&c[k]));
-            pal_sensitivity_free(shrunk);
-        }
+        for (size_t k = 0; k < CANDIDATES; k++)
+            cluster(model, options, measured, k, &c[k]);
         const choose_options how = {.data = data,
                                     .threads = 1,
                                     .sweeps = 1,

@@ -42,14 +42,6 @@ static size_t cut_everywhere(const plan *plan, const float *input)
     return step;
 }
 
-static size_t network_of(bench *b, int network)
-{
-    return network == 0   ? residual_network(b, 4, 12)
-           : network == 1 ? attention_network(b, 3, 16)
-           : network == 2 ? recurrent_network(b, 12, 4)
-                          : joined_network(b, 16);
-}
-
 /* Memory is shared in the one, and kept for the way back in the other. */
 static void everywhere(void **state)
 {

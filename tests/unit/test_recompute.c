@@ -94,10 +94,7 @@ static void networks(void **state)
         for (int threads = 1; threads <= 2; threads++) {
             const int before = engine_set_threads(threads);
             bench b = bench_new(100 + (uint64_t)network);
-            const size_t y = network == 0   ? residual_network(&b, 4, 12)
-                             : network == 1 ? attention_network(&b, 3, 16)
-                             : network == 2 ? recurrent_network(&b, 12, 4)
-                                            : joined_network(&b, 64);
+            const size_t y = network_of(&b, network);
             gradients *made[3];
             for (int kind = RECOMPUTE_NONE; kind <= RECOMPUTE_ALL; kind++)
                 assert_ok(train_network(&b, y, (recompute_kind)kind, &made[kind]));
