@@ -39,8 +39,8 @@ images {epochs}, or not at all where the network that it would begin with answer
 NOTES = {  # what a figure of a row has -> what is said of it above the tables
     "earlier": "Figures with † were measured in an earlier run, on a machine of the same kind.",
     "steps": "Figures with ‡ are of training that was cut short, as the whole would take too long: the "
-             "learning rate\nfell to zero over the time that it had. \"> 600 s\" is that time, with the "
-             "share of the steps that it was enough for.",
+             "learning rate\nfell to zero over the time that it had, which was enough for the steps "
+             "that are named.",
     "unfinished": "\"> 7 min\" and the like: stopped after that time.",
     "out_of_memory": "\"> 16 GiB\": stopped when it asked for more memory than that.",
 }
@@ -115,7 +115,7 @@ def cost(figures):
     seconds, peak = figures["seconds"], f"{figures['peak_bytes'] / (1 << 20):.0f} MiB"
     if "steps" in figures:
         done, steps = figures["steps"]
-        return f"> {seconds:.0f} s ({100 * done / steps:.0f} % of the steps), {peak}"
+        return f"> {seconds:.0f} s ({done} of {steps} steps), {peak}"
     return f"{seconds:.{2 if seconds < 1 else 1 if seconds < 100 else 0}f} s, {peak}"
 
 
