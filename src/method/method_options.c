@@ -272,7 +272,8 @@ static const row table[] = {
      D},
     {{"statistics", "N", "50", NULL,
       "Batches on which the means and variances of batch norms are taken for the network as it "
-      "will be written; 0 keeps the running ones of training."},
+      "will be written, of samples augmented as in training; 0 keeps the running ones of "
+      "training."},
      VALUE_WHOLE,
      FIELD(recipe.statistics),
      0,

@@ -230,11 +230,19 @@ void pal_trainer_free(pal_trainer *it)
 
 /* ---------------------------------------------------------------- at the end of an epoch */
 
-/* Takes the statistics of batch norms from the hard network on samples of training. */
+static const augmentation *augmentation_of(const pal_trainer *it)
+{
+    return augmentation_is_any(&it->augmentation) ? &it->augmentation : NULL;
+}
+
+/* Takes the statistics of batch norms from the hard network on samples of training, augmented as
+ * training has them: plain ones that the network has learned by heart are no likeness of those that
+ * it will meet (on ResNet20 at 3 bit, with flips and shifts, 86.5 % of the test images instead
+ * of 87.6). */
 static pal_status measure_statistics(pal_trainer *it, uint64_t epoch)
 {
     feed_batch batch;
-    pal_status status = feed_begin(it->feed, epoch, 0, NULL);
+    pal_status status = feed_begin(it->feed, epoch, 0, augmentation_of(it));
     statistics_begin(&it->statistics);
     for (uint64_t b = 0; !status && b < it->recipe.statistics; b++) {
         status = feed_next(it->feed, &batch);
@@ -271,7 +279,7 @@ static pal_status learn(pal_trainer *it, uint64_t epoch, double *loss)
     *loss = 0;
     if (!it->positioned)
         status = feed_begin(it->feed, epoch, it->step % it->epoch_steps * it->micro_batches,
-                            augmentation_is_any(&it->augmentation) ? &it->augmentation : NULL);
+                            augmentation_of(it));
     it->positioned = !status;
     for (size_t m = 0; !status && m < it->micro_batches; m++) {
         status = feed_next(it->feed, &batch);
