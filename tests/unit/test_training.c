@@ -189,6 +189,29 @@ static void micro_batches(void **state)
     assert_true(fabs(norms[0] - norms[1]) < 1e-2 * norms[0]);
 }
 
+/* Batch norms are written with the statistics of samples as training augments them: where the
+ * weights do not move, they alone tell one augmentation from another. */
+static void statistics_are_augmented(void **state)
+{
+    (void)state;
+    static const char *const augment[] = {"none", "crop=8", "none"};
+    static const char *const names[] = {"plain.onnx", "shifted.onnx", "again.onnx"};
+    for (int c = 0; c < 3; c++) {
+        run r;
+        pal_report *report;
+        run_begin(&r, MODEL, "4",
+                  (const char *const[]){"augment", augment[c], "lr", "1e-12", "warmup", "0",
+                                        "validation", "0", "epochs", "1", NULL});
+        run_steps(&r, 100);
+        assert_ok(pal_trainer_finish(r.trainer, &report));
+        assert_ok(pal_model_save(r.model, in(names[c]), NULL));
+        pal_report_free(report);
+        run_end(&r);
+    }
+    assert_same_files(in("plain.onnx"), in("again.onnx"));
+    assert_false(same_files(in("plain.onnx"), in("shifted.onnx")));
+}
+
 /* Packages hold float16 and a batch of one. */
 static void packages(void **state)
 {
@@ -493,6 +516,7 @@ int main(void)
         cmocka_unit_test(close_enough),
         cmocka_unit_test(close_after_epochs),
         cmocka_unit_test(micro_batches),
+        cmocka_unit_test(statistics_are_augmented),
         cmocka_unit_test(packages),
         cmocka_unit_test(forms),
         cmocka_unit_test(resumed),
