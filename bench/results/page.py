@@ -1,7 +1,9 @@
 """docs/results.md, from the figures that have been measured so far."""
 
 import statistics
+import textwrap
 
+import compare
 import rows
 
 INTRODUCTION = """<!-- Made by: bench/results.py -->
@@ -52,7 +54,8 @@ METHOD_TITLES = {"kmeans": "K-Means", "sensitive": "Sensitive K-Means",
 
 
 def make(ours, theirs, version="9.0"):
-    parts = [INTRODUCTION, RATIOS.format(version=version)]
+    parts = [INTRODUCTION, "\n" + textwrap.fill(compare.summary(ours, theirs), 100) + "\n",
+             RATIOS.format(version=version)]
     parts += [ratio_row(ours, theirs, network, nbits)
               for network, one in rows.RATIO_NETWORKS.items() for nbits in one.published]
     for name, network in rows.SCORED_NETWORKS.items():
