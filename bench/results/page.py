@@ -44,6 +44,8 @@ NOTES = {  # what a figure of a row has -> what is said of it above the tables
              "learning rate\nfell to zero over the time that it had, which was enough for the steps "
              "that are named.",
     "unfinished": "\"> 7 min\" and the like: stopped after that time.",
+    "refused": "\"refused\": coremltools stops with an error, as some group has fewer weights than a look-up table "
+               "has entries.",
     "out_of_memory": "\"> 16 GiB\": stopped when it asked for more memory than that.",
 }
 
@@ -54,8 +56,8 @@ METHOD_TITLES = {"kmeans": "K-Means", "sensitive": "Sensitive K-Means",
 
 
 def make(ours, theirs, version="9.0"):
-    parts = [INTRODUCTION, "\n" + textwrap.fill(compare.summary(ours, theirs), 100) + "\n",
-             RATIOS.format(version=version)]
+    summary = textwrap.fill(compare.summary(ours, theirs), 100, break_on_hyphens=False)
+    parts = [INTRODUCTION, f"\n{summary}\n", RATIOS.format(version=version)]
     parts += [ratio_row(ours, theirs, network, nbits)
               for network, one in rows.RATIO_NETWORKS.items() for nbits in one.published]
     for name, network in rows.SCORED_NETWORKS.items():
@@ -124,6 +126,8 @@ def cost(figures):
 
 def limit_of(figures):
     """What a row without figures failed by."""
+    if "refused" in figures:
+        return "refused"
     if "unfinished" in figures:
         return f"> {figures['unfinished'] / 60:.0f} min"
     if "out_of_memory" in figures:
