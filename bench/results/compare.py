@@ -47,6 +47,9 @@ def summary(ours, theirs):
     both, missing = scored(theirs)
     text = f"coremltools has accuracies in {len(both)} rows of the methods that it has"
     text += f" (none in {', '.join(missing)})." if missing else "."
+    cut = sum("steps" in theirs[name] for name in both)
+    if cut:
+        text += f" Those of {cut} rows are of training that was cut short (‡)."
     found = shortfalls(ours, theirs)
     if not found:
         return (f"{text} In all of them palettize's accuracy is at least that minus {NOISE} for "
