@@ -36,8 +36,8 @@ def shortfalls(ours, theirs):
 
 def scored(theirs):
     """The rows of methods that coremltools has, where it has an accuracy, and where it has none."""
-    names = [name for name in rows.row_names() if not name.startswith("ratio/")
-             and not name.endswith("/float") and name.split("/")[1] != "layerwise"]
+    names = [name for name in rows.row_names()
+             if not name.startswith("ratio/") and name.split("/")[1] in rows.PEER_METHODS]
     return ([name for name in names if "accuracy" in theirs.get(name, {})],
             [name for name in names if "accuracy" not in theirs.get(name, {})])
 

@@ -44,8 +44,8 @@ NOTES = {  # what a figure of a row has -> what is said of it above the tables
              "learning rate\nfell to zero over the time that it had, which was enough for the steps "
              "that are named.",
     "unfinished": "\"> 7 min\" and the like: stopped after that time.",
-    "refused": "\"refused\": coremltools stops with an error, as some group has fewer weights than a look-up table "
-               "has entries.",
+    "refused": "\"refused\": coremltools stops with an error, as some group has fewer weights "
+               "than\na look-up table has entries.",
     "out_of_memory": "\"> 16 GiB\": stopped when it asked for more memory than that.",
 }
 
@@ -93,8 +93,8 @@ def accuracy_table(ours, theirs, network, form, title):
         + " |\n")
     for method in rows.METHODS:
         for whose, figures in (("palettize", ours), ("coremltools", theirs)):
-            if whose == "coremltools" and method == "layerwise":
-                continue  # it has no such method
+            if whose == "coremltools" and method not in rows.PEER_METHODS:
+                continue
             cells = [figures.get(f"{network}/{method}/{n}{form}") for n in rows.BITS]
             lines.append(f"| {METHOD_TITLES[method]}, {whose} | "
                          + " | ".join(map(accuracy, cells)) + " |\n")

@@ -36,7 +36,6 @@ import networks
 import rows
 
 PEERS = HERE / "peers.json"
-METHODS = ("kmeans", "sensitive", "dkm")  # what coremltools has
 BATCH = 128
 
 
@@ -59,7 +58,7 @@ def main():
         return
     for name in rows.row_names():
         parts = name.split("/")
-        if parts[0] != "ratio" and parts[1] not in (*METHODS, "float"):
+        if parts[0] != "ratio" and parts[1] not in (*rows.PEER_METHODS, "float"):
             continue
         if any(fnmatch.fnmatch(name, pattern) for pattern in options.rows):
             figures = measure(bench, name, options)
@@ -83,7 +82,7 @@ def measure(bench, name, options):
         except subprocess.TimeoutExpired:
             return {"unfinished": options.patience}
         trials.append(json.loads(process.stdout.splitlines()[-1]))
-        if "accuracy" not in trials[-1] and not name.startswith("ratio/"):
+        if "out_of_memory" in trials[-1] or "refused" in trials[-1]:
             return trials[-1]
     return trials[0] if name.startswith("ratio/") else rows.combine(trials)
 

@@ -37,6 +37,7 @@ RATIO_NETWORKS = {
 
 BITS = (2, 3, 4, 6, 8)
 METHODS = ("kmeans", "sensitive", "layerwise", "dkm")
+PEER_METHODS = ("kmeans", "sensitive", "dkm")  # what coremltools has
 GROUP_SIZE = 8
 SAMPLES = 128
 TRIALS = {"kmeans": 1, "sensitive": 3, "layerwise": 3, "dkm": 3}
