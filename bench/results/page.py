@@ -32,14 +32,13 @@ ACCURACY = """
 
 Everything is scored on the final file, by `palettize eval`; coremltools' networks in PyTorch, which is
 where they exist. {samples} training images for the methods that look at data; DKM sees all training
-images {epochs}, or not at all where the network that it would begin with answers like the float one
-(option `enough`: mostly at 6 and 8 bit). Figures of several trials are their mean ± standard deviation
-(of the sample).
+images {epochs}. Figures of several trials are their mean ± standard deviation (of the sample).
 {notes}
 """
 
 NOTES = {  # what a figure of a row has -> what is said of it above the tables
-    "earlier": "Figures with † were measured in an earlier run, on a machine of the same kind.",
+    "earlier": "Figures with † are of an earlier version, whose DKM did not train where the network "
+               "that it would\nbegin with answered like the float one.",
     "steps": "Figures with ‡ are of training that was cut short, as the whole would take too long: the "
              "learning rate\nfell to zero over the time that it had, which was enough for the steps "
              "that are named.",
@@ -62,7 +61,7 @@ def make(ours, theirs, version="9.0"):
               for network, one in rows.RATIO_NETWORKS.items() for nbits in one.published]
     for name, network in rows.SCORED_NETWORKS.items():
         notes = [note for key, note in NOTES.items()
-                 if any(key in figures for row, figures in theirs.items()
+                 if any(key in figures for row, figures in (*ours.items(), *theirs.items())
                         if row.startswith(f"{name}/"))]
         parts.append(ACCURACY.format(samples=rows.SAMPLES, epochs=TIMES[rows.EPOCHS[name]],
                                      notes="\n".join(notes))

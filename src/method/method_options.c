@@ -90,10 +90,9 @@ static const row table[] = {
      K | S | L},
     {{"enough", "X", "0.001", NULL,
       "The distance from the float network, on samples, that is as good as none: there palettes "
-      "are "
-      "not chosen weight by weight (sensitive), layers are not reconstructed (layerwise), and "
-      "training ends, or does not begin (dkm). In nats for each sample; of an output that holds no "
-      "scores of classes, relative. 0: work in any case."},
+      "are not chosen weight by weight (sensitive), layers are not reconstructed (layerwise), and "
+      "training without labels, or with distill 1, ends or does not begin (dkm). In nats for each "
+      "sample; of an output that holds no scores of classes, relative. 0: work in any case."},
      VALUE_REAL,
      FIELD(enough),
      0,

@@ -102,10 +102,11 @@ static pal_status keep(pal_trainer *it, const network_score *score)
     return status;
 }
 
-/* No step follows where the network is as good as the float one. */
+/* No step follows where the network is as good as the float one, if that is all that training could
+ * make of it: labels may bring it further. */
 static void end_if_enough(pal_trainer *it, const network_score *score)
 {
-    if (score->distance < it->enough) /* not where it is NaN */
+    if (!score->targeted && score->distance < it->enough) /* not where it is NaN */
         it->steps = it->step;
 }
 

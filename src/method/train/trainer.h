@@ -30,7 +30,7 @@ struct pal_trainer {
     bool compressing; /* it has begun and is neither ended nor abandoned */
     recipe recipe;
     uint64_t seed;
-    double enough; /* the distance from the float model at which training ends */
+    double enough; /* the distance from the float model at which training without labels ends */
     augmentation augmentation;
     pal_data *training, *held_back; /* held_back: NULL if none */
     feed *feed, *held_back_feed;
