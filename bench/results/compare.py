@@ -50,9 +50,6 @@ def summary(ours, theirs):
     cut = sum("steps" in theirs[name] for name in both)
     if cut:
         text += f" Those of {cut} rows are of training that was cut short (‡)."
-    earlier = sum("earlier" in ours.get(name, {}) for name in both + missing)
-    if earlier:
-        text += f" {earlier} of palettize's are of an earlier version (†)."
     found = shortfalls(ours, theirs)
     if not found:
         return (f"{text} In all of them palettize's accuracy is at least that minus {NOISE} for "

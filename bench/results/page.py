@@ -37,11 +37,9 @@ images {epochs}. Figures of several trials are their mean ± standard deviation 
 """
 
 NOTES = {  # what a figure of a row has -> what is said of it above the tables
-    "earlier": "Figures with † are of an earlier version, whose DKM did not train where the network "
-               "that it would\nbegin with answered like the float one.",
     "steps": "Figures with ‡ are of training that was cut short, as the whole would take too long: the "
              "learning rate\nfell to zero over the time that it had, which was enough for the steps "
-             "that are named.",
+             "that are named. The whole\nmay reach more.",
     "unfinished": "\"> 7 min\" and the like: stopped after that time.",
     "refused": "\"refused\": coremltools stops with an error, as some group has fewer weights "
                "than\na look-up table has entries.",
@@ -149,4 +147,4 @@ def accuracy(figures):
 
 
 def mark(figures):
-    return " †" if "earlier" in figures else " ‡" if "steps" in figures else ""
+    return " ‡" if "steps" in figures else ""
