@@ -59,7 +59,7 @@ def make(ours, theirs, version="9.0"):
               for network, one in rows.RATIO_NETWORKS.items() for nbits in one.published]
     for name, network in rows.SCORED_NETWORKS.items():
         notes = [note for key, note in NOTES.items()
-                 if any(key in figures for row, figures in (*ours.items(), *theirs.items())
+                 if any(key in figures for row, figures in theirs.items()
                         if row.startswith(f"{name}/"))]
         parts.append(ACCURACY.format(samples=rows.SAMPLES, epochs=TIMES[rows.EPOCHS[name]],
                                      notes="\n".join(notes))
