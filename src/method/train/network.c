@@ -267,8 +267,8 @@ static pal_status score_batch(network *it, pal_session *student, const feed_batc
             break;
         const double loss = objective_sample(&it->objective, own, its, targets, 0, NULL);
         to->loss += loss;
-        to->targeted = to->targeted || (targets && it->objective.distill < 1);
-        to->distance += its ? objective_distance(&it->objective, own, its) : NAN;
+        const bool bound = its && !(targets && it->objective.distill < 1);
+        to->distance += bound ? objective_distance(&it->objective, own, its) : NAN;
         *squares += loss * loss;
         if (it->objective.places != 1 || !it->objective.classes)
             continue;

@@ -46,13 +46,14 @@ pal_status network_run(network *it, const feed_batch *batch, uint64_t run);
 pal_status network_learn(network *it, const feed_batch *batch, double samples, double *loss);
 
 typedef struct network_score {
-    double loss;     /* mean */
-    double distance; /* from the float model, see objective_distance(); NaN where it is not asked */
-    bool targeted;   /* some place has a label that counts in the loss */
-    bool labelled;   /* samples have one, which top1 is of */
-    double top1;     /* percent */
-    double quality;  /* top1 where labelled, else minus the loss */
-    double chance;   /* the standard deviation of that, as the mean of so many samples */
+    double loss; /* mean */
+    /* From the float model, see objective_distance(); NaN where it is not asked, and where labels
+     * count in the loss, which may bring the network further. */
+    double distance;
+    bool labelled;
+    double top1;    /* percent */
+    double quality; /* top1 where labelled, else minus the loss */
+    double chance;  /* the standard deviation of that, as the mean of so many samples */
 } network_score;
 
 /* Scores what the parameters' variables and the statistics are now, as the file will compute it, on

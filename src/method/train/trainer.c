@@ -106,7 +106,7 @@ static pal_status keep(pal_trainer *it, const network_score *score)
  * make of it: labels may bring it further. */
 static void end_if_enough(pal_trainer *it, const network_score *score)
 {
-    if (!score->targeted && score->distance < it->enough) /* not where it is NaN */
+    if (score->distance < it->enough) /* not where it is NaN */
         it->steps = it->step;
 }
 
